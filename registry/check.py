@@ -1,0 +1,186 @@
+"""One check, as a story: build the connector, run its steps under a deadline, translate what happened.
+
+Here, and nowhere else, a check is timed and exceptions become reasons. `run_check` never raises (except for
+cancellation from outside): a connector's bug is that pair's ``monitor_error``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from registry.clean import clean
+from registry.connector import Connector, ConnectorConfig, ConnectorFactory, ConnectorMetadata
+from registry.errors import CheckFailed, InvalidConfig, SecretNotFound, SecretUnavailable
+from registry.health import REASONS, Fault, HealthCheck, Quota, Reason, Scalar, StepStatus, Verdict
+from registry.ids import Pair
+
+if TYPE_CHECKING:
+    from registry.http import Answer, VendorHttp
+    from registry.tokens import TokenCache
+
+Run = Callable[["CheckSession"], Awaitable[None]]
+
+
+class CheckSession:
+    """What a connector works with during one check: the HTTP client, the steps, and what it found out.
+
+    `tokens` keeps short-lived tokens that were exchanged for a credential, for this tenant's later checks.
+    `now_ms` is the shared clock's Unix milliseconds. Set `quota` and `credential_expires_ms` when the vendor
+    tells them; `note` keeps small evidence.
+    """
+
+    def __init__(
+        self, pair: Pair, http: VendorHttp, tokens: TokenCache, *, now_ms: int, manifest: ConnectorMetadata
+    ) -> None:
+        self.pair = pair
+        self.http = http
+        self.tokens = tokens
+        self.now_ms = now_ms
+        self.manifest = manifest
+        self.quota: Quota | None = None
+        self.credential_expires_ms: int | None = None
+        self.evidence: dict[str, Scalar] = {}
+        self.steps: list[HealthCheck] = []
+        self.warnings: list[CheckFailed] = []
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Run one named step: it passes unless its body raises, or warned through `warn`."""
+        started, warned = time.perf_counter(), len(self.warnings)
+        try:
+            yield
+        except BaseException as error:
+            self._end(name, StepStatus.FAIL, started, _sentence(error))
+            raise
+        news = self.warnings[warned:]
+        self._end(name, StepStatus.WARN if news else StepStatus.PASS, started, news[0].message if news else None)
+
+    def _end(self, name: str, status: StepStatus, started: float, error: str | None) -> None:
+        self.steps.append(HealthCheck(name, status, _since(started), error))
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        json: object = None,
+        data: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """One vendor call. Transport failures raise `CheckFailed`; any HTTP answer is returned."""
+        return await self.http.request(method, url, headers=headers, json=json, data=data)
+
+    def note(self, **evidence: Scalar | None) -> None:
+        """Keep small facts beside the verdict; None is left out."""
+        self.evidence.update({name: value for name, value in evidence.items() if value is not None})
+
+    def warn(self, reason: Reason, message: str, *, fault: Fault | None = None) -> None:
+        """It works, but someone should act: the verdict becomes `reason` (a degraded one) unless a step fails."""
+        self.warnings.append(CheckFailed(reason, message, fault=fault))
+
+
+async def run_check(
+    pair: Pair,
+    run: Run,
+    *,
+    http: VendorHttp,
+    tokens: TokenCache,
+    manifest: ConnectorMetadata,
+    now_ms: Callable[[], int],
+    timeout: float,
+) -> Verdict:
+    """Run one check to its verdict, whatever happens.
+
+    Args:
+        run: builds the connector and lets it check, see `tenant_check` and `service_check`.
+        now_ms: the shared clock, Unix milliseconds.
+        timeout: the whole check's deadline in seconds, from now.
+    """
+    session = CheckSession(pair, http, tokens, now_ms=now_ms(), manifest=manifest)
+    started = time.perf_counter()
+    outcome: CheckFailed | None = None
+    try:
+        async with asyncio.timeout(timeout):
+            await run(session)
+    except CheckFailed as failure:
+        outcome = failure
+    except TimeoutError:
+        outcome = CheckFailed(Reason.TIMEOUT, f"no complete answer within {timeout:g} s")
+    except (SecretNotFound, InvalidConfig) as error:
+        outcome = CheckFailed(Reason.MISCONFIGURED, str(error))
+    except SecretUnavailable as error:
+        outcome = CheckFailed(Reason.SECRET_UNAVAILABLE, str(error))
+    except Exception as error:  # noqa: BLE001 - isolation: one pair's bug is that pair's verdict
+        outcome = CheckFailed(Reason.MONITOR_ERROR, f"the check itself failed with {type(error).__name__}")
+    return _verdict(session, outcome, latency_ms=_since(started), checked_ms=now_ms())
+
+
+def tenant_check(factory: ConnectorFactory, resolve: Callable[[], Awaitable[ConnectorConfig]]) -> Run:
+    """The check of a pair: resolve its secrets, build its connector, let it look, close it."""
+
+    async def run(session: CheckSession) -> None:
+        connector = await build(factory, await resolve())
+        try:
+            await connector.check(session)
+        finally:
+            await connector.aclose()
+
+    return run
+
+
+def service_check(connector: type[Connector], base_url: str) -> Run:
+    """The credential-free check of an endpoint (scope SYSTEM)."""
+
+    async def run(session: CheckSession) -> None:
+        await connector.check_service(session, base_url)
+
+    return run
+
+
+async def build(factory: ConnectorFactory, config: ConnectorConfig) -> Connector:
+    """Call a factory, sync or async."""
+    made = factory(config)
+    return await made if inspect.isawaitable(made) else made
+
+
+def _verdict(session: CheckSession, outcome: CheckFailed | None, *, latency_ms: float, checked_ms: int) -> Verdict:
+    if outcome is None and not session.warnings and latency_ms > session.manifest.latency_budget:
+        session.warn(Reason.SLOW, f"took {latency_ms:.0f} ms, budget {session.manifest.latency_budget} ms")
+    outcome = outcome or next(iter(session.warnings), None)
+    reason = outcome.reason if outcome else Reason.OK
+    fault = (outcome.fault if outcome else None) or REASONS[reason].fault
+    return Verdict(
+        reason=reason,
+        fault=fault,
+        checked_ms=checked_ms,
+        error=clean(outcome.message) if outcome else None,
+        checks=tuple(session.steps),
+        latency_ms=latency_ms,
+        metadata={name: clean(value) if isinstance(value, str) else value for name, value in _facts(session, outcome)},
+        credential_expires_ms=session.credential_expires_ms,
+        quota=session.quota,
+        retry_after=outcome.retry_after if outcome else None,
+    )
+
+
+def _facts(session: CheckSession, outcome: CheckFailed | None) -> Iterator[tuple[str, Scalar]]:
+    yield from session.evidence.items()
+    if outcome:
+        yield from outcome.evidence.items()
+
+
+def _sentence(error: BaseException) -> str:
+    if isinstance(error, CheckFailed):
+        return clean(error.message)
+    if isinstance(error, TimeoutError | asyncio.CancelledError):
+        return "not finished within the deadline"
+    return type(error).__name__
+
+
+def _since(started: float) -> float:
+    return round((time.perf_counter() - started) * 1000, 1)

@@ -1,0 +1,183 @@
+"""What a connector is: its protocol, its static manifest, and one tenant's configuration of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
+from urllib.parse import urlsplit
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    PlainSerializer,
+    PlainValidator,
+    SecretStr,
+    WithJsonSchema,
+    field_validator,
+)
+
+if TYPE_CHECKING:
+    from registry.check import CheckSession
+
+_REFERENCE = re.compile(r"(env|file|gcp|enc)://\S+")
+
+
+class SecretRef(str):
+    """Where a secret is kept (``env://…``, ``file://…``, ``gcp://…``, ``enc://…``); not the secret itself."""
+
+    __slots__ = ()
+
+
+def _read_secret(value: object) -> SecretRef | SecretStr:
+    if isinstance(value, SecretRef | SecretStr):
+        return value
+    if isinstance(value, str) and value:
+        return SecretRef(value) if _REFERENCE.fullmatch(value) else SecretStr(value)
+    raise ValueError("give a secret reference (env://…, file://…, gcp://…, enc://…) or the secret as text")
+
+
+def _write_secret(value: SecretRef | SecretStr) -> str:
+    if isinstance(value, SecretRef):
+        return str(value)
+    raise ValueError("a clear secret is never written: seal it first")
+
+
+Secret = Annotated[
+    SecretRef | SecretStr,
+    PlainValidator(_read_secret),
+    PlainSerializer(_write_secret),
+    WithJsonSchema({"type": "string", "format": "secret-reference"}),
+]
+"""A secret in one of its two forms: a reference (the only form that is stored) or a `SecretStr` in memory."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class BearerAuth(_Strict):
+    """A token sent as is: personal access tokens, API keys, bot tokens."""
+
+    type: Literal["bearer"] = "bearer"
+    token: Secret
+
+
+class OAuth2Auth(_Strict):
+    """An OAuth 2 access token; `expires_at` is Unix seconds where the vendor told it."""
+
+    type: Literal["oauth2"] = "oauth2"
+    access_token: Secret
+    expires_at: int | None = None
+
+
+class ServiceAccountAuth(_Strict):
+    """A Google service account: `key` is the whole JSON key file."""
+
+    type: Literal["service_account"] = "service_account"
+    key: Secret
+
+
+class GitHubAppAuth(_Strict):
+    """A GitHub App installation: `private_key` is the App's PEM."""
+
+    type: Literal["github_app"] = "github_app"
+    app_id: str
+    installation_id: int
+    private_key: Secret
+
+
+Auth: TypeAlias = Annotated[BearerAuth | OAuth2Auth | ServiceAccountAuth | GitHubAppAuth, Field(discriminator="type")]
+
+
+class ConnectorConfig(_Strict):
+    """One tenant's configuration of one connector.
+
+    Args:
+        auth: how to prove who the tenant is; secrets are references once stored.
+        base_url: another address than the vendor's own (self-managed GitLab, GitHub Enterprise Server).
+        label: a name for people; no effect on checks.
+        settings: what only this connector knows (Vertex AI: project and location).
+        interval: seconds between checks, if not the schedule's default.
+    """
+
+    auth: Auth
+    base_url: str | None = None
+    label: str | None = Field(default=None, max_length=200)
+    settings: dict[str, JsonValue] = Field(default_factory=dict)
+    interval: Annotated[float, Field(ge=1, le=86_400)] | None = None
+
+    @field_validator("base_url")
+    @classmethod
+    def _absolute_url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("must be an absolute http(s) URL such as https://gitlab.example.com")
+        if parts.username or parts.password or parts.query or parts.fragment:
+            raise ValueError("must not carry credentials, a query or a fragment")
+        return value.rstrip("/")
+
+    def secrets(self) -> Iterator[tuple[str, SecretRef | SecretStr]]:
+        """The secret fields of `auth`, as (field name, reference or secret)."""
+        for name in type(self.auth).model_fields:
+            value = getattr(self.auth, name)
+            if isinstance(value, SecretRef | SecretStr):
+                yield name, value
+
+    def with_secrets(self, secrets: dict[str, SecretRef] | dict[str, SecretStr]) -> ConnectorConfig:
+        """A copy whose secret fields are replaced by `secrets` (field name → value)."""
+        return self.model_copy(update={"auth": self.auth.model_copy(update=secrets)})
+
+
+class ConnectorMetadata(_Strict):
+    """A connector's static manifest: known without an instance and without the network.
+
+    `framework` is a PEP 440 range of framework versions. `latency_budget` is in milliseconds: a slower check is
+    ``slow``. `expiring_days` and `quota_low` (a fraction of the limit) are when a verdict becomes ``degraded``.
+    """
+
+    name: str
+    version: str
+    title: str
+    framework: str = ">=0.1,<1"
+    default_base_url: str
+    auth_methods: tuple[str, ...]
+    steps: tuple[str, ...]
+    documentation: str
+    required_scopes: tuple[str, ...] = ()
+    maturity: Literal["stable", "beta", "deprecated"] = "stable"
+    latency_budget: int = 2_000
+    expiring_days: int = 14
+    quota_low: float = 0.05
+
+
+@runtime_checkable
+class Connector(Protocol):
+    """One tenant's connection to one vendor. Built from a resolved configuration, without any I/O.
+
+    A connector says why it does not work by raising `registry.errors.CheckFailed`; timing, translation of
+    transport errors and isolation are `registry.check`'s.
+    """
+
+    manifest: ClassVar[ConnectorMetadata]
+
+    async def check(self, session: CheckSession) -> None:
+        """Make the cheapest calls that tell whether this tenant's credential works; return if it does."""
+        ...
+
+    @classmethod
+    async def check_service(cls, session: CheckSession, base_url: str) -> None:
+        """Tell without any credential whether the endpoint is there (scope SYSTEM)."""
+        ...
+
+    async def aclose(self) -> None:
+        """Give back what the instance holds. Called once, after its last use."""
+        ...
+
+
+ConnectorFactory = Callable[[ConnectorConfig], Connector | Awaitable[Connector]]
+"""Builds a connector from a configuration whose secrets are resolved; may be a coroutine function or a class."""

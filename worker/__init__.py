@@ -1,0 +1,1 @@
+"""The background side: schedules checks, makes them, publishes what they found. Imports `registry`."""
