@@ -16,6 +16,8 @@ SYSTEM = "*"
 
 _CONNECTOR = re.compile(r"[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?")
 _TENANT = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._:@-]{0,126}[A-Za-z0-9])?")
+_SPECIAL = re.compile(r"[^A-Za-z0-9]")
+_ESCAPE = re.compile(r"_([0-9a-f]{2})")
 
 
 class Pair(NamedTuple):
@@ -34,7 +36,7 @@ class Pair(NamedTuple):
         return cls(connector, tenant)
 
 
-def connector_id(value: str) -> str:
+def connector_id(value: object) -> str:
     """Return `value` if it is a valid connector id, else raise `InvalidId`."""
     if isinstance(value, str) and _CONNECTOR.fullmatch(value):
         return value
@@ -44,7 +46,7 @@ def connector_id(value: str) -> str:
     )
 
 
-def tenant_id(value: str) -> str:
+def tenant_id(value: object) -> str:
     """Return `value` if it is a valid tenant id, else raise `InvalidId`."""
     if isinstance(value, str) and _TENANT.fullmatch(value):
         return value
@@ -57,6 +59,23 @@ def tenant_id(value: str) -> str:
 def scope_id(value: str | None) -> str:
     """The scope a public ``tenant_id`` argument means: None is `SYSTEM`, never "any tenant"."""
     return SYSTEM if value is None else tenant_id(value)
+
+
+def encoded(value: str) -> str:
+    """`value` spelled with ``[A-Za-z0-9_]`` only, never two alike: every other character becomes ``_xx`` (hex).
+
+    For names outside Redis (documents, environment variables, files, cloud secrets). No encoded id begins or ends
+    with ``_`` or holds ``__`` or ``-``, so these separate it from what follows.
+
+    >>> encoded("acme:eu")
+    'acme_3aeu'
+    """
+    return _SPECIAL.sub(lambda found: f"_{ord(found[0]):02x}", value)
+
+
+def decoded(value: str) -> str:
+    """The inverse of `encoded`."""
+    return _ESCAPE.sub(lambda found: chr(int(found[1], 16)), value)
 
 
 def _shown(value: object) -> str:
