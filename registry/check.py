@@ -93,6 +93,7 @@ async def run_check(
     manifest: ConnectorMetadata,
     now_ms: Callable[[], int],
     timeout: float,
+    actions: Mapping[Reason, str] | None = None,
 ) -> Verdict:
     """Run one check to its verdict, whatever happens.
 
@@ -100,6 +101,7 @@ async def run_check(
         run: builds the connector and lets it check, see `tenant_check` and `service_check`.
         now_ms: the shared clock, Unix milliseconds.
         timeout: the whole check's deadline in seconds, from now.
+        actions: the connector's own advice by reason; where it has none, readers see the reason table's.
     """
     session = CheckSession(pair, http, tokens, now_ms=now_ms(), manifest=manifest)
     started = time.perf_counter()
@@ -117,7 +119,7 @@ async def run_check(
         outcome = CheckFailed(Reason.SECRET_UNAVAILABLE, str(error))
     except Exception as error:  # noqa: BLE001 - isolation: one pair's bug is that pair's verdict
         outcome = CheckFailed(Reason.MONITOR_ERROR, f"the check itself failed with {type(error).__name__}")
-    return _verdict(session, outcome, latency_ms=_since(started), checked_ms=now_ms())
+    return _verdict(session, outcome, actions or {}, latency_ms=_since(started), checked_ms=now_ms())
 
 
 def tenant_check(factory: ConnectorFactory, resolve: Callable[[], Awaitable[ConnectorConfig]]) -> Run:
@@ -148,7 +150,14 @@ async def build(factory: ConnectorFactory, config: ConnectorConfig) -> Connector
     return await made if inspect.isawaitable(made) else made
 
 
-def _verdict(session: CheckSession, outcome: CheckFailed | None, *, latency_ms: float, checked_ms: int) -> Verdict:
+def _verdict(
+    session: CheckSession,
+    outcome: CheckFailed | None,
+    actions: Mapping[Reason, str],
+    *,
+    latency_ms: float,
+    checked_ms: int,
+) -> Verdict:
     if outcome is None and not session.warnings and latency_ms > session.manifest.latency_budget:
         session.warn(Reason.SLOW, f"took {latency_ms:.0f} ms, budget {session.manifest.latency_budget} ms")
     outcome = outcome or next(iter(session.warnings), None)
@@ -165,7 +174,17 @@ def _verdict(session: CheckSession, outcome: CheckFailed | None, *, latency_ms: 
         credential_expires_ms=session.credential_expires_ms,
         quota=session.quota,
         retry_after=outcome.retry_after if outcome else None,
+        action=_OTHERWISE[fault] if fault is not REASONS[reason].fault else actions.get(reason),
     )
+
+
+_OTHERWISE: Mapping[Fault, str | None] = {
+    Fault.NONE: None,
+    Fault.TENANT: "Ask the tenant to look at its own side: the evidence points there.",
+    Fault.VENDOR: "Nothing for the tenant to do: the evidence points to the vendor, follow its status page.",
+    Fault.PLATFORM: "Operators: the tenant is not to blame, run `connectors doctor` and read the worker's log.",
+}
+"""The advice where evidence named another fault than the reason's own, so that nobody is sent to the wrong door."""
 
 
 def _facts(session: CheckSession, outcome: CheckFailed | None) -> Iterator[tuple[str, Scalar]]:

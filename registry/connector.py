@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
 from urllib.parse import urlsplit
 
@@ -21,6 +21,7 @@ from pydantic import (
 
 if TYPE_CHECKING:
     from registry.check import CheckSession
+    from registry.health import Reason
 
 _REFERENCE = re.compile(r"(env|file|gcp|enc)://\S+")
 
@@ -164,6 +165,17 @@ class Connector(Protocol):
     """
 
     manifest: ClassVar[ConnectorMetadata]
+    actions: ClassVar[Mapping[Reason, str]]
+    """One sentence of advice for each reason that a check of this connector may conclude."""
+
+    @classmethod
+    def validate(cls, config: ConnectorConfig) -> None:
+        """Accept a configuration before it is saved, without any I/O; its secrets may be references still.
+
+        Raises:
+            registry.errors.InvalidConfig: what is wrong, beginning with the field's name.
+        """
+        ...
 
     async def check(self, session: CheckSession) -> None:
         """Make the cheapest calls that tell whether this tenant's credential works; return if it does."""
