@@ -1,1 +1,72 @@
-"""For this tenant and this connector: does it work right now, and if not, whose fault is it and what to do."""
+"""For this tenant and this connector: does it work right now, and if not, whose fault is it and what to do.
+
+>>> import registry
+>>> registry.Reason.CREDENTIAL_REJECTED.value
+'credential_rejected'
+
+Names are imported when first used, so that ``import registry`` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from registry.bootstrap import create_registry, default
+    from registry.cache import HealthView
+    from registry.connector import (
+        Connector,
+        ConnectorConfig,
+        ConnectorFactory,
+        ConnectorMetadata,
+    )
+    from registry.errors import RegistryError
+    from registry.facade import ConnectorRegistry
+    from registry.health import Fault, HealthCheck, HealthStatus, Quota, Reason, Status, Verdict
+    from registry.route import Route
+    from registry.settings import Settings
+
+_HOMES = {
+    "bootstrap": ("create_registry", "default"),
+    "cache": ("HealthView",),
+    "connector": ("Connector", "ConnectorConfig", "ConnectorFactory", "ConnectorMetadata"),
+    "errors": ("RegistryError",),
+    "facade": ("ConnectorRegistry",),
+    "health": ("Fault", "HealthCheck", "HealthStatus", "Quota", "Reason", "Status", "Verdict"),
+    "route": ("Route",),
+    "settings": ("Settings",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Connector",
+    "ConnectorConfig",
+    "ConnectorFactory",
+    "ConnectorMetadata",
+    "ConnectorRegistry",
+    "Fault",
+    "HealthCheck",
+    "HealthStatus",
+    "HealthView",
+    "Quota",
+    "Reason",
+    "RegistryError",
+    "Route",
+    "Settings",
+    "Status",
+    "Verdict",
+    "create_registry",
+    "default",
+]
+
+
+def __getattr__(name: str) -> object:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{home}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -8,7 +8,8 @@
     │   ├── UnknownConnector (LookupError)
     │   ├── DuplicateConnector
     │   ├── IncompatibleConnector       its manifest excludes this framework version
-    │   └── ConnectorUnusable           its module or factory failed
+    │   ├── ConnectorUnusable           its module or factory failed
+    │   └── ConnectorUnhealthy          this tenant's pair does not work now; `.status` says why
     ├── ConfigError
     │   ├── NotConfigured (LookupError) this tenant has no such connector
     │   ├── InvalidConfig (ValueError)  what is wrong, and in which field
@@ -29,7 +30,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from registry.health import Fault, Reason
+    from registry.health import Fault, HealthStatus, Reason
 
 
 class RegistryError(Exception):
@@ -58,6 +59,15 @@ class IncompatibleConnector(ConnectorError):
 
 class ConnectorUnusable(ConnectorError):
     """The connector's module cannot be imported, or its factory failed."""
+
+
+class ConnectorUnhealthy(ConnectorError):
+    """The pair does not work at present; `status` is the verdict, with the reason and what to do."""
+
+    def __init__(self, status: HealthStatus) -> None:
+        scope = f"tenant {status.tenant_id}" if status.tenant_id else "everybody"
+        super().__init__(f"{status.connector} does not work for {scope}: {status.reason.value}. {status.action}")
+        self.status = status
 
 
 class ConfigError(RegistryError):

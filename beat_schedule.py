@@ -1,0 +1,32 @@
+"""The schedule of the background work, as data: one entry a task, none a tenant.
+
+Every entry expires before its next turn, so that a stopped worker finds no backlog of ticks. Two beats may run: a
+duplicated tick does no harm.
+"""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+from registry.settings import Settings
+
+
+class Entry(TypedDict):
+    """An entry of Celery's ``beat_schedule``; `schedule` is in seconds."""
+
+    task: str
+    schedule: float
+    options: dict[str, str | float]
+
+
+def beat_schedule(settings: Settings) -> dict[str, Entry]:
+    """The entries, paced by `settings`."""
+    return {
+        "dispatch": _every(settings.dispatch_every, "dispatch", queue="dispatch"),
+        "publish": _every(settings.publish_every, "publish", queue="publish"),
+        "reconcile": _every(settings.reconcile_every, "reconcile", queue="publish"),
+    }
+
+
+def _every(seconds: float, task: str, *, queue: str) -> Entry:
+    return {"task": task, "schedule": seconds, "options": {"queue": queue, "expires": max(seconds, 1.0)}}

@@ -1,0 +1,127 @@
+"""Puts the parts together from settings. The only file that names concrete ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+from registry.cache import HealthCache
+from registry.catalog import Catalog
+from registry.checker import Checker
+from registry.clock import SharedClock
+from registry.configuring import Configurations
+from registry.connection import Redis, connect
+from registry.connectors import CONNECTORS
+from registry.egress import EgressPolicy
+from registry.facade import ConnectorRegistry
+from registry.http import VendorHttp
+from registry.reconcile import Reconciler
+from registry.recording import Recorder
+from registry.schedule import Schedule
+from registry.secrets import SealingBackend, SecretBackend, SecretResolver
+from registry.settings import Settings, load_settings
+from registry.stores import TenantConfigStore
+from registry.tokens import TokenCache
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Everything one process needs, wired. Belongs to one event loop; `aclose` gives all of it back."""
+
+    settings: Settings
+    clock: SharedClock
+    redis: Redis
+    reading: Redis
+    store: TenantConfigStore
+    secrets: SecretResolver
+    catalog: Catalog
+    http: VendorHttp
+    cache: HealthCache
+    schedule: Schedule
+    checker: Checker
+    recorder: Recorder
+    configurations: Configurations
+    reconciler: Reconciler
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self.http.aclose()
+        await self.secrets.aclose()
+        await self.store.aclose()
+        await self.redis.aclose()
+        await self.reading.aclose()
+
+
+def assemble(settings: Settings | None = None) -> Parts:
+    """Wire the parts that `settings` (default: the environment) ask for. Opens no connection yet.
+
+    Raises:
+        InvalidConfig: a setting cannot be used.
+    """
+    settings = settings or load_settings()
+    clock, catalog, tokens = SharedClock(), Catalog(CONNECTORS), TokenCache()
+    redis = connect(settings.redis_url, settings.redis_timeout)
+    reading = connect(settings.redis_url, settings.read_timeout)
+    store, secrets = _store(settings), _secrets(settings)
+    http = VendorHttp(EgressPolicy(settings.egress_allow))
+    schedule = Schedule(redis, clock, shards=settings.shards, lease=settings.claim_lease)
+    return Parts(
+        settings=settings,
+        clock=clock,
+        redis=redis,
+        reading=reading,
+        store=store,
+        secrets=secrets,
+        catalog=catalog,
+        http=http,
+        cache=HealthCache(reading, clock, shards=settings.shards),
+        schedule=schedule,
+        checker=Checker(catalog, secrets, http, tokens, clock, settings),
+        recorder=Recorder(redis, clock, settings),
+        configurations=Configurations(store, secrets, schedule, catalog),
+        reconciler=Reconciler(redis, schedule, store, catalog, clock, settings),
+    )
+
+
+def _store(settings: Settings) -> TenantConfigStore:
+    if settings.config_store == "firestore":
+        from registry.stores.firestore import FirestoreStore
+
+        return FirestoreStore(project=settings.firestore_project, database=settings.firestore_database)
+    if settings.config_store == "memory":
+        from registry.stores.memory import MemoryStore
+
+        return MemoryStore()
+    from registry.stores.sqlite import SqliteStore
+
+    return SqliteStore(settings.sqlite_path)
+
+
+def _secrets(settings: Settings) -> SecretResolver:
+    from registry.secrets.encrypted import EncryptedSecrets
+    from registry.secrets.env import EnvSecrets
+    from registry.secrets.file import FileSecrets
+
+    backends: list[SecretBackend] = [EnvSecrets(), FileSecrets(settings.secrets_dir)]
+    sealing: SealingBackend | None = None
+    if settings.encryption_keys:
+        sealing = EncryptedSecrets(settings.encryption_keys)
+    if settings.secret_manager_project:
+        from registry.secrets.gcp import SecretManagerSecrets
+
+        sealing, backends = (
+            SecretManagerSecrets(settings.secret_manager_project, prefix=settings.secret_manager_prefix),
+            [*backends, *([sealing] if sealing else [])],
+        )
+    return SecretResolver(backends, sealing=sealing, ttl=settings.secret_ttl)
+
+
+def create_registry(settings: Settings | None = None) -> ConnectorRegistry:
+    """A registry wired from `settings` (default: the environment). Raises `InvalidConfig`."""
+    return ConnectorRegistry(assemble(settings))
+
+
+@cache
+def default() -> ConnectorRegistry:
+    """The process's own registry, built from the environment at its first use."""
+    return create_registry()

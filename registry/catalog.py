@@ -1,0 +1,96 @@
+"""Which connectors exist: names and lazy factories. Nothing is imported before it is used."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import cast
+
+from registry.connector import Connector, ConnectorFactory, ConnectorMetadata
+from registry.errors import ConnectorUnusable, DuplicateConnector, UnknownConnector
+from registry.ids import connector_id
+from registry.versions import require_compatible
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A connector that can be used: its factory, its manifest, and its class where the factory is one."""
+
+    factory: ConnectorFactory
+    manifest: ConnectorMetadata
+    cls: type[Connector] | None
+
+
+class Catalog:
+    """The registered connectors.
+
+    Args:
+        builtin: name → ``module:Class``, imported when first loaded.
+    """
+
+    def __init__(self, builtin: Mapping[str, str] | None = None) -> None:
+        self._entries: dict[str, str | tuple[ConnectorFactory, ConnectorMetadata | None]] = dict(builtin or {})
+        self._loaded: dict[str, Loaded] = {}
+
+    def register(self, name: str, factory: ConnectorFactory, *, manifest: ConnectorMetadata | None = None) -> None:
+        """Add a connector. `manifest` may be left out when `factory` is a class that has one.
+
+        Raises:
+            InvalidId: the name is outside the alphabet.
+            DuplicateConnector: the name is taken; nothing was changed.
+        """
+        if connector_id(name) in self._entries:
+            raise DuplicateConnector(f"connector {name} is registered already: unregister it first or use another name")
+        self._entries[name] = (factory, manifest)
+
+    def unregister(self, name: str) -> None:
+        """Forget a connector. Raises `UnknownConnector`."""
+        if name not in self._entries:
+            raise self._unknown(name)
+        del self._entries[name]
+        self._loaded.pop(name, None)
+
+    def has(self, name: str) -> bool:
+        """Is a connector of that name registered?"""
+        return name in self._entries
+
+    def list(self) -> builtins.list[str]:
+        """The registered names, sorted."""
+        return sorted(self._entries)
+
+    def load(self, name: str) -> Loaded:
+        """Import the connector if need be and check that it fits this framework.
+
+        Raises:
+            UnknownConnector, ConnectorUnusable, IncompatibleConnector
+        """
+        loaded = self._loaded.get(name)
+        if loaded is None:
+            loaded = self._load(name)
+            require_compatible(loaded.manifest)
+            self._loaded[name] = loaded
+        return loaded
+
+    def _load(self, name: str) -> Loaded:
+        entry = self._entries.get(name)
+        if entry is None:
+            raise self._unknown(name)
+        factory, manifest = _imported(name, entry) if isinstance(entry, str) else entry
+        manifest = manifest or getattr(factory, "manifest", None)
+        if not isinstance(manifest, ConnectorMetadata):
+            raise ConnectorUnusable(f"connector {name} has no manifest: pass one to register()")
+        cls = cast("type[Connector]", factory) if isinstance(factory, type) else None
+        return Loaded(factory, manifest, cls)
+
+    def _unknown(self, name: str) -> UnknownConnector:
+        return UnknownConnector(f"no connector {name!r} is registered; there are: {', '.join(self.list())}")
+
+
+def _imported(name: str, target: str) -> tuple[ConnectorFactory, None]:
+    module, _, attribute = target.partition(":")
+    try:
+        return cast("ConnectorFactory", getattr(import_module(module), attribute)), None
+    except Exception as error:
+        raise ConnectorUnusable(f"connector {name} cannot be imported from {target}: {type(error).__name__}") from error

@@ -1,0 +1,87 @@
+"""Makes the check of one scheduled pair; the same for workers, the facade and the command line."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from registry.catalog import Catalog, Loaded
+from registry.check import Run, run_check, service_check, tenant_check
+from registry.clock import SharedClock
+from registry.connector import ConnectorConfig
+from registry.errors import ConnectorError
+from registry.health import Fault, Reason, Verdict
+from registry.http import VendorHttp
+from registry.schedule import Scheduled
+from registry.secrets import SecretResolver
+from registry.settings import Settings
+from registry.tokens import TokenCache
+
+
+class Checker:
+    """Everything a check needs besides the pair. Belongs to one event loop, like its HTTP session."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        secrets: SecretResolver,
+        http: VendorHttp,
+        tokens: TokenCache,
+        clock: SharedClock,
+        settings: Settings,
+    ) -> None:
+        self._catalog, self._secrets, self._http, self._tokens = catalog, secrets, http, tokens
+        self._clock, self._settings = clock, settings
+
+    async def check(self, scheduled: Scheduled) -> Verdict:
+        """One check, to its raw verdict. Never raises, whatever the connector or the vendor does."""
+        pair = scheduled.pair
+        try:
+            loaded = self._catalog.load(pair.connector)
+        except ConnectorError as error:
+            return Verdict(Reason.MONITOR_ERROR, Fault.PLATFORM, self._clock.now_ms(), str(error))
+        verdict = await run_check(
+            pair,
+            self._run(loaded, scheduled),
+            http=self._http,
+            tokens=self._tokens,
+            manifest=loaded.manifest,
+            actions=getattr(loaded.factory, "actions", {}),
+            now_ms=self._clock.now_ms,
+            timeout=self._settings.check_timeout,
+        )
+        if verdict.reason is Reason.CREDENTIAL_REJECTED:  # the cached secret may be the old one of a rotation
+            self._secrets.drop(pair)
+            self._tokens.drop(pair)
+        return verdict
+
+    def base_url(self, scheduled: Scheduled) -> str:
+        """The address that is checked: the configuration's, the operator's, or the vendor's own."""
+        own = scheduled.config.base_url if scheduled.config else scheduled.base_url
+        if own:
+            return own
+        name = scheduled.pair.connector
+        return self._settings.vendor_urls.get(name) or self._catalog.load(name).manifest.default_base_url
+
+    def host(self, scheduled: Scheduled) -> str:
+        """The vendor host, to which concurrency limits apply."""
+        try:
+            return urlsplit(self.base_url(scheduled)).netloc
+        except ConnectorError:
+            return scheduled.pair.connector
+
+    def _run(self, loaded: Loaded, scheduled: Scheduled) -> Run:
+        if scheduled.config is None:
+            if loaded.cls is None:
+                raise ConnectorError(f"connector {scheduled.pair.connector} has no service check")
+            return service_check(loaded.cls, self.base_url(scheduled))
+        config = self._located(scheduled.config, scheduled)
+
+        async def resolve() -> ConnectorConfig:
+            return await self._secrets.resolve(scheduled.pair, config)
+
+        return tenant_check(loaded.factory, resolve)
+
+    def _located(self, config: ConnectorConfig, scheduled: Scheduled) -> ConnectorConfig:
+        """Only the operator's replacement of a vendor's address is filled in: defaults are the connector's."""
+        url = self._settings.vendor_urls.get(scheduled.pair.connector)
+        return config.model_copy(update={"base_url": url}) if url and not config.base_url else config

@@ -1,0 +1,178 @@
+"""From an HTTP answer to a reason: tables of `Rule`, the first row that fits counts.
+
+A connector brings the rows of its vendor; `COMMON` holds what all share and closes every table. An HTML page is
+not the vendor's API speaking (a proxy, a login form, a maintenance page), so rows of a vendor do not apply to it
+unless they say so, and it never puts a tenant's credential in doubt.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+from registry.errors import CheckFailed
+from registry.health import Evidence, Fault, Reason
+from registry.http import Answer
+
+TEXT_LIMIT = 500
+"""Characters of a vendor's message that are looked at."""
+
+LONGEST_WAIT = 86_400.0
+"""Seconds: a vendor that asks to be left alone for longer is asked again after this."""
+
+_STATUS = "https://www.rfc-editor.org/rfc/rfc9110.html#name-status-codes"
+_TOO_MANY = "https://www.rfc-editor.org/rfc/rfc6585.html#section-4"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What a table looks at: the status, and what the vendor's reader found in headers and body.
+
+    `codes` are the vendor's machine-readable names of the error, `message` is its text, cut. `retry_after` is in
+    seconds. `page` is an HTML document.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    codes: tuple[str, ...] = ()
+    message: str = ""
+    page: bool = False
+    retry_after: float | None = None
+    evidence: Evidence = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One row: every condition that is given must hold.
+
+    Args:
+        reason: the verdict.
+        says: the sentence that is shown.
+        doc: where it is documented.
+        status: HTTP statuses.
+        code: vendor codes, one of which must be there.
+        message: a pattern found in the vendor's message, whatever its case.
+        header: a header's name and a pattern found in its value, whatever its case.
+        fault: who must act, where it is not the reason's default.
+        page: for HTML pages too.
+    """
+
+    reason: Reason
+    says: str
+    doc: str
+    status: Collection[int] = ()
+    code: Collection[str] = ()
+    message: str = ""
+    header: tuple[str, str] | None = None
+    fault: Fault | None = None
+    page: bool = False
+
+    def fits(self, facts: Facts) -> bool:
+        """Does this row apply?"""
+        return (
+            (self.page or not facts.page)
+            and (not self.status or facts.status in self.status)
+            and (not self.code or any(code in self.code for code in facts.codes))
+            and (not self.message or _found(self.message, facts.message))
+            and (self.header is None or _found(self.header[1], facts.headers.get(self.header[0])))
+        )
+
+
+def _found(pattern: str, text: str | None) -> bool:
+    return text is not None and re.search(pattern, text, re.IGNORECASE) is not None
+
+
+COMMON: tuple[Rule, ...] = (
+    Rule(Reason.RATE_LIMITED, "too many requests", _TOO_MANY, status=(429,), page=True),
+    Rule(Reason.VENDOR_ERROR, "the vendor failed to answer", _STATUS, status=range(500, 600), page=True),
+    Rule(Reason.BAD_RESPONSE, "an undocumented answer", _STATUS, status=(*range(200), *range(300, 500)), page=True),
+    Rule(Reason.BAD_RESPONSE, "an undocumented answer", _STATUS, status=range(600, 1000), page=True),
+)
+"""The rows at the end of every vendor's table. What no row fits is a success whose shape is looked at next."""
+
+STEPS: Mapping[Reason, str] = {
+    Reason.CREDENTIAL_EXPIRED: "auth",
+    Reason.CREDENTIAL_REJECTED: "auth",
+    Reason.ACCOUNT_SUSPENDED: "auth",
+    Reason.PERMISSION_DENIED: "permissions",
+    Reason.NOT_FOUND: "permissions",
+    Reason.RATE_LIMITED: "quota",
+}
+"""The step in which a reason is shown; all others belong to ``api``."""
+
+
+def classify(rules: Sequence[Rule], facts: Facts) -> CheckFailed | None:
+    """The failure that `facts` mean by `rules` and `COMMON`, or None for a success."""
+    for rule in (*rules, *COMMON):
+        if rule.fits(facts):
+            return CheckFailed(
+                rule.reason,
+                f"{rule.says} ({_quoted(facts)})",
+                fault=rule.fault,
+                evidence=facts.evidence,
+                retry_after=facts.retry_after if rule.reason in (Reason.RATE_LIMITED, Reason.VENDOR_ERROR) else None,
+            )
+    return None
+
+
+def _quoted(facts: Facts) -> str:
+    told = [f"HTTP {facts.status}", *facts.codes[:2], "an HTML page" if facts.page else facts.message]
+    return ", ".join(part for part in told if part)
+
+
+def facts_of(
+    answer: Answer, codes: Sequence[object] = (), message: object = "", *, request_id: str = "x-request-id"
+) -> Facts:
+    """The facts that every vendor tells alike, with the `codes` and `message` of this vendor's error body.
+
+    Whatever is not text is left out; text is cut.
+    """
+    named = tuple(code[:80] for code in codes if isinstance(code, str) and code)
+    evidence = {"http_status": answer.status, "code": named[0] if named else "", "request_id": ""}
+    evidence["request_id"] = answer.headers.get(request_id, "")[:80]
+    return Facts(
+        status=answer.status,
+        headers=answer.headers,
+        codes=named,
+        message=message[:TEXT_LIMIT] if isinstance(message, str) else "",
+        page=is_page(answer),
+        retry_after=retry_after(answer.headers.get("retry-after"), answer.headers.get("date")),
+        evidence={name: value for name, value in evidence.items() if value},
+    )
+
+
+def is_page(answer: Answer) -> bool:
+    """Is this an HTML document, by its type or by how it begins?"""
+    return "html" in answer.headers.get("content-type", "").lower() or answer.body[:64].lstrip()[:1] == b"<"
+
+
+def retry_after(value: str | None, date: str | None = None) -> float | None:
+    """``Retry-After`` as seconds from now, between 0 and `LONGEST_WAIT`; None when absent or unreadable.
+
+    A date is measured from the answer's own ``Date``, so that a wrong clock of ours does no harm.
+    https://www.rfc-editor.org/rfc/rfc9110.html#name-retry-after
+    """
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            seconds = (_moment(value) - (_moment(date) if date else datetime.now(UTC))).total_seconds()
+        except (ValueError, TypeError, OverflowError):
+            return None
+    return wait(seconds)
+
+
+def wait(seconds: float) -> float | None:
+    """`seconds` made usable: between 0 and `LONGEST_WAIT`; None when it is no number."""
+    return None if math.isnan(seconds) else min(max(seconds, 0.0), LONGEST_WAIT)
+
+
+def _moment(text: str) -> datetime:
+    moment = parsedate_to_datetime(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,0 +1,112 @@
+"""Changing a tenant's configuration: validate, seal the secrets, store, announce.
+
+The store is the truth and is written first. The schedule follows at once; should Redis be away just then, `reconcile`
+brings the change in from the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import structlog
+from pydantic import ValidationError
+
+from registry.catalog import Catalog
+from registry.connection import AWAY
+from registry.connector import ConnectorConfig
+from registry.errors import InvalidConfig
+from registry.ids import Pair
+from registry.schedule import Schedule
+from registry.secrets import SecretResolver
+from registry.stores import StoredConfig, TenantConfigStore
+
+log = structlog.get_logger(__name__)
+
+
+def is_reset(old: ConnectorConfig | None, new: ConnectorConfig) -> bool:
+    """Does the change make the old verdict void? Credential, endpoint and settings do; a label does not."""
+    return old is None or (old.auth, old.base_url, old.settings) != (new.auth, new.base_url, new.settings)
+
+
+def parse_config(pair: Pair, document: Mapping[str, object] | ConnectorConfig) -> ConnectorConfig:
+    """A configuration from plain data. Raises `InvalidConfig` naming tenant, connector and every wrong field."""
+    if isinstance(document, ConnectorConfig):
+        return document
+    try:
+        return ConnectorConfig.model_validate(document)
+    except ValidationError as error:
+        raise InvalidConfig(f"tenant {pair.tenant}, connector {pair.connector}: {_problems(error)}") from None
+
+
+class Configurations:
+    """The one way configurations change."""
+
+    def __init__(self, store: TenantConfigStore, secrets: SecretResolver, schedule: Schedule, catalog: Catalog) -> None:
+        self._store, self._secrets, self._schedule, self._catalog = store, secrets, schedule, catalog
+
+    def validate(self, pair: Pair, document: Mapping[str, object] | ConnectorConfig) -> ConnectorConfig:
+        """Everything that can be wrong without asking anyone.
+
+        Raises:
+            UnknownConnector, InvalidConfig
+        """
+        loaded = self._catalog.load(pair.connector)
+        config = parse_config(pair, document)
+        check = getattr(loaded.factory, "validate", None)
+        if check is not None:
+            try:
+                check(config)
+            except InvalidConfig as error:
+                raise InvalidConfig(f"tenant {pair.tenant}, connector {pair.connector}: {error}") from None
+        return config
+
+    async def set(
+        self,
+        pair: Pair,
+        document: Mapping[str, object] | ConnectorConfig,
+        *,
+        actor: str,
+        expected: int | None = None,
+    ) -> StoredConfig:
+        """Validate, seal and store a configuration, then make the pair due at once.
+
+        Args:
+            expected: the revision this replaces (0: there must be none); None overwrites whatever is there.
+
+        Raises:
+            UnknownConnector, InvalidConfig, SecretError, ConflictError, StoreUnavailable
+        """
+        sealed = await self._secrets.seal(pair, self.validate(pair, document))
+        stored = await self._store.set_config(pair, sealed, actor=actor, expected=expected)
+        await self.announce(stored)
+        return stored
+
+    async def delete(self, pair: Pair, *, actor: str, expected: int | None = None) -> int:
+        """Delete a configuration; its verdict is gone at once.
+
+        Raises:
+            NotConfigured, ConflictError, StoreUnavailable
+        """
+        revision = await self._store.delete_config(pair, actor=actor, expected=expected)
+        try:
+            await self._schedule.remove(pair, revision)
+        except AWAY as error:
+            log.warning("schedule_behind", pair=str(pair), error=type(error).__name__)
+        self._secrets.drop(pair)
+        return revision
+
+    async def announce(self, stored: StoredConfig) -> None:
+        """Bring a stored configuration into the schedule."""
+        pair = stored.pair
+        self._secrets.drop(pair)
+        try:
+            (known,) = await self._schedule.get([pair])
+            reset = is_reset(known.config if known else None, stored.config)
+            await self._schedule.put(pair, stored.revision, stored.config, reset=reset)
+        except AWAY as error:
+            log.warning("schedule_behind", pair=str(pair), error=type(error).__name__)
+
+
+def _problems(error: ValidationError) -> str:
+    rows = error.errors(include_input=False, include_url=False)
+    return "; ".join(f"{'.'.join(str(part) for part in row['loc']) or 'document'}: {row['msg']}" for row in rows)

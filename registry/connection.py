@@ -1,0 +1,45 @@
+"""Connections to Redis, with every timeout set: a Redis that is gone must cost a bounded time."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from redis import Redis as SyncRedis
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.retry import Retry as SyncRetry
+
+if TYPE_CHECKING:
+    from redis.commands.core import AsyncScript
+
+AWAY = (RedisError, OSError, TimeoutError)
+"""What a call raises when Redis is away, slow, loading, read-only or out of memory."""
+
+__all__ = ["AWAY", "Redis", "RedisTimeoutError", "SyncRedis", "connect", "connect_sync", "script"]
+
+
+def connect(url: str, timeout: float, *, retries: int = 1) -> Redis:
+    """An asynchronous client of `url`; belongs to the loop that first uses it.
+
+    Args:
+        timeout: seconds to connect, and seconds to answer.
+        retries: how often a *broken connection* is made anew and the command sent again. A timeout never is.
+    """
+    retry = Retry(NoBackoff(), retries, supported_errors=(RedisConnectionError,))
+    return Redis.from_url(url, socket_timeout=timeout, socket_connect_timeout=timeout, retry=retry)
+
+
+def connect_sync(url: str, timeout: float, *, retries: int = 1) -> SyncRedis:
+    """The synchronous twin of `connect`."""
+    retry = SyncRetry(NoBackoff(), retries, supported_errors=(RedisConnectionError,))
+    return SyncRedis.from_url(url, socket_timeout=timeout, socket_connect_timeout=timeout, retry=retry)
+
+
+def script(redis: Redis, name: str) -> AsyncScript:
+    """The script ``registry/lua/<name>.lua``, to be called with ``keys`` and ``args``."""
+    return redis.register_script(files("registry").joinpath("lua", f"{name}.lua").read_text())

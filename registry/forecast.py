@@ -1,0 +1,41 @@
+"""What is going to break: a credential about to end, a quota nearly used up. It warns; it never fails a check."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from registry.health import Quota, Reason
+
+if TYPE_CHECKING:
+    from registry.check import CheckSession
+
+DAY_MS = 86_400_000
+_LARGEST = 10**15
+"""Beyond this, a number of a vendor is taken for nonsense: as Unix milliseconds it lies in the year 33658."""
+
+
+def expiry(session: CheckSession, ends_ms: int | None) -> None:
+    """Keep when the credential ends (Unix milliseconds; None: never or unknown), and warn when that is soon."""
+    if ends_ms is None or not 0 < ends_ms < _LARGEST:
+        return
+    session.credential_expires_ms = ends_ms
+    days = (ends_ms - session.now_ms) // DAY_MS
+    session.note(credential_days_left=max(days, 0))
+    if days < session.manifest.expiring_days:
+        when = f"in {days} days" if days > 1 else "in a day" if days == 1 else "today"
+        session.warn(Reason.CREDENTIAL_EXPIRING, f"the credential ends {when}")
+
+
+def quota(session: CheckSession, limit: int | None, remaining: int | None, resets_ms: int | None = None) -> None:
+    """Keep what is left of the quota (None: not told), and warn when it is little."""
+    if limit is None or remaining is None or not 0 < limit < _LARGEST or not 0 <= remaining < _LARGEST:
+        return
+    resets_ms = resets_ms if resets_ms is not None and 0 < resets_ms < _LARGEST else None
+    session.quota = Quota(limit=limit, remaining=min(remaining, limit), resets_ms=resets_ms)
+    if remaining <= limit * session.manifest.quota_low:
+        session.warn(Reason.QUOTA_LOW, f"{remaining} of {limit} requests are left")
+
+
+def number(text: str | None) -> int | None:
+    """A header's non-negative whole number, or None."""
+    return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) <= 15 else None

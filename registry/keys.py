@@ -1,0 +1,84 @@
+"""Names of everything in Redis, and the shard a tenant lives in.
+
+All keys of a shard carry the hash tag ``{s<n>}``: a tenant's verdicts, its schedule, its configurations and its
+events are on one node of a cluster, so one script can change them together. Ids need no escaping here: the
+alphabets in `registry.ids` exclude braces, ``*`` and, for connectors, ``:``.
+"""
+
+from __future__ import annotations
+
+from zlib import crc32
+
+from registry.ids import Pair
+
+PREFIX = "cr1"
+"""Version of the layout: another layout is another prefix, so that two versions never misread each other."""
+
+CHILDREN = f"{PREFIX}:children"
+"""Sorted set of live check processes: id → Unix ms of the last sign of life."""
+
+PLATFORM = f"{PREFIX}:platform"
+"""Hash of the system's own counters and last success times."""
+
+CURSOR = f"{PREFIX}:cursor"
+"""How far `reconcile` has followed the store's changes."""
+
+
+def shard_of(tenant: str, shards: int) -> int:
+    """The shard of a tenant: the same everywhere and for ever, for a given number of shards."""
+    return crc32(tenant.encode()) % shards
+
+
+def verdict(shard: int, pair: Pair) -> str:
+    """String with a TTL: the pair's record."""
+    return f"{PREFIX}:{{s{shard}}}:v:{pair.connector}:{pair.tenant}"
+
+
+def due(shard: int, connector: str) -> str:
+    """Sorted set: tenant → Unix ms at which its next check is due."""
+    return f"{PREFIX}:{{s{shard}}}:due:{connector}"
+
+
+def configs(shard: int, connector: str) -> str:
+    """Hash: tenant → configuration and revision (references only, never a secret)."""
+    return f"{PREFIX}:{{s{shard}}}:cfg:{connector}"
+
+
+def index(shard: int, tenant: str) -> str:
+    """String: the tenant's configured connectors, each followed by a space."""
+    return f"{PREFIX}:{{s{shard}}}:idx:{tenant}"
+
+
+def fence(shard: int) -> str:
+    """Counter: the last fence drawn in this shard (Unix microseconds, strictly growing)."""
+    return f"{PREFIX}:{{s{shard}}}:fence"
+
+
+def epoch(shard: int) -> str:
+    """Present once the shard's schedule has been filled from the store; gone when Redis lost its data."""
+    return f"{PREFIX}:{{s{shard}}}:epoch"
+
+
+def events(shard: int) -> str:
+    """Stream of transitions."""
+    return f"{PREFIX}:{{s{shard}}}:events"
+
+
+def counters(shard: int) -> str:
+    """Hash of counters: checks by connector and reason, duration buckets."""
+    return f"{PREFIX}:{{s{shard}}}:counters"
+
+
+def batches(connector: str) -> str:
+    """Sorted set of the connector's batches in flight: id → Unix ms at which it counts as lost."""
+    return f"{PREFIX}:batches:{connector}"
+
+
+def lock(shard: int, pair: Pair) -> str:
+    """Held while one process makes an on-demand check of the pair."""
+    return f"{PREFIX}:{{s{shard}}}:lock:{pair.connector}:{pair.tenant}"
+
+
+def lease(name: str) -> str:
+    """Who is the one publisher, or the one reconciler."""
+    return f"{PREFIX}:lease:{name}"

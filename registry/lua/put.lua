@@ -1,0 +1,26 @@
+-- Enters or changes a pair in the schedule.
+-- KEYS: verdict, due, configs, index, fence
+-- ARGV: tenant, connector, revision, configuration, reset (1: the old verdict is void), due (ms, 0: now), ttl (ms)
+-- Returns 1, or 0 when this revision or a newer one is already there.
+local known = redis.call('HGET', KEYS[3], ARGV[1])
+if known and tonumber(string.match(known, '^%d+')) >= tonumber(ARGV[3]) then return 0 end
+
+local time = redis.call('TIME')
+local now = math.floor(time[1] * 1000 + time[2] / 1000)
+redis.call('HSET', KEYS[3], ARGV[1], ARGV[3] .. '\n' .. ARGV[4])
+
+local names = redis.call('GET', KEYS[4]) or ''
+if not string.find(' ' .. names, ' ' .. ARGV[2] .. ' ', 1, true) then
+  redis.call('SET', KEYS[4], names .. ARGV[2] .. ' ')
+end
+
+local due = tonumber(ARGV[6])
+if due == 0 then due = now end
+redis.call('ZADD', KEYS[2], due, ARGV[1])
+
+if ARGV[5] == '1' then
+  local fence = math.max(time[1] * 1000000 + time[2], tonumber(redis.call('GET', KEYS[5]) or 0) + 1)
+  redis.call('SET', KEYS[5], string.format('%.0f', fence))
+  redis.call('SET', KEYS[1], ARGV[3] .. '.' .. string.format('%.0f', fence) .. '\n{"k":"w"}', 'PX', ARGV[7])
+end
+return 1

@@ -1,0 +1,153 @@
+"""A finished check becomes the cached verdict, the next due time and perhaps a transition, in one atomic step.
+
+The new record is computed here, from the record that was read; the script writes it only if that record is still
+there. Whoever loses such a race reads again, and an older result then finds a newer record and is dropped.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from registry import keys
+from registry.clock import SharedClock
+from registry.connection import Redis, script
+from registry.health import Verdict
+from registry.ids import Pair
+from registry.pace import Pace, fresh_until, hard_ttl, next_due
+from registry.record import Kind, Record, decode, encode
+from registry.schedule import Task
+from registry.settings import Settings
+from registry.thresholds import Thresholds, advance
+
+EVENTS_CAP = 100_000
+"""Transitions kept in one shard's stream."""
+
+LATENCY_BUCKETS_MS = (25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000)
+"""Upper bounds of the duration histogram."""
+
+MAX_RACES = 5
+"""A pair whose record changes this often while one result is written is left to its next check."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A finished check: what was to be done, and the raw verdict."""
+
+    task: Task
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class _Write:
+    outcome: Outcome
+    record: Record
+    due_ms: int
+    transition: str
+
+
+class Recorder:
+    """Writes outcomes. Safe to call twice with the same outcome: the second time changes nothing."""
+
+    def __init__(self, redis: Redis, clock: SharedClock, settings: Settings) -> None:
+        self._redis, self._clock, self._shards = redis, clock, settings.shards
+        self._pace = Pace.of(settings)
+        self._rules = Thresholds(settings.unhealthy_threshold, settings.healthy_threshold, self._pace.interval)
+        self._script = script(redis, "record")
+
+    async def record(self, outcomes: Sequence[Outcome]) -> dict[Pair, Record]:
+        """Write `outcomes`; returns the records that were written (what was outdated is missing)."""
+        written: dict[Pair, Record] = {}
+        for _ in range(MAX_RACES):
+            writes = [write for outcome in outcomes if (write := self._advance(outcome))]
+            lost = await self._write(writes, written)
+            if not lost:
+                break
+            outcomes = await self._reread(lost)
+        return written
+
+    def _advance(self, outcome: Outcome) -> _Write | None:
+        task, previous, verdict = outcome.task, outcome.task.previous, outcome.verdict
+        revision = task.scheduled.revision
+        if previous is not None and not previous.precedes(revision, task.fence):
+            return None
+        record = advance(previous, verdict, self._rules, revision=revision, fence=task.fence)
+        now, config = self._clock.now_ms(), task.scheduled.config
+        due = next_due(task.pair, record, self._pace, now, config.interval if config else None)
+        record = replace(record, fresh_until_ms=fresh_until(record, due, self._pace))
+        return _Write(outcome, record, due, _transition(task.pair, previous, record))
+
+    async def _write(self, writes: list[_Write], written: dict[Pair, Record]) -> list[Outcome]:
+        groups: dict[tuple[int, str], list[_Write]] = {}
+        for write in writes:
+            pair = write.outcome.task.pair
+            groups.setdefault((keys.shard_of(pair.tenant, self._shards), pair.connector), []).append(write)
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for (shard, connector), group in groups.items():
+                pairs = [write.outcome.task.pair for write in group]
+                script_keys = [keys.due(shard, connector), keys.events(shard), keys.counters(shard)]
+                script_keys += [keys.verdict(shard, pair) for pair in pairs]
+                await self._script(keys=script_keys, args=self._args(connector, group), client=pipe)
+            answers = await pipe.execute()
+        lost: list[Outcome] = []
+        for group, flags in zip(groups.values(), answers, strict=True):
+            for write, flag in zip(group, flags, strict=True):
+                if flag:
+                    written[write.outcome.task.pair] = write.record
+                else:
+                    lost.append(write.outcome)
+        return lost
+
+    def _args(self, connector: str, group: list[_Write]) -> list[str | int | bytes]:
+        now = self._clock.now_ms()
+        args: list[str | int | bytes] = [EVENTS_CAP, len(group)]
+        for write in group:
+            task = write.outcome.task
+            ttl = hard_ttl(task.pair, write.record.fresh_until_ms, self._pace, now)
+            head = task.previous.head if task.previous else ""
+            args += [task.pair.tenant, head, encode(write.record), ttl, write.due_ms, write.transition]
+        for counter, increment in _counted(connector, group).items():
+            args += [counter, increment]
+        return args
+
+    async def _reread(self, outcomes: list[Outcome]) -> list[Outcome]:
+        pairs = [outcome.task.pair for outcome in outcomes]
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for pair in pairs:
+                pipe.get(keys.verdict(keys.shard_of(pair.tenant, self._shards), pair))
+            wires = await pipe.execute()
+        return [
+            replace(outcome, task=replace(outcome.task, previous=decode(wire) if wire else None))
+            for outcome, wire in zip(outcomes, wires, strict=True)
+        ]
+
+
+def _transition(pair: Pair, previous: Record | None, record: Record) -> str:
+    """The event of a change of effective status or reason, as JSON; empty when nothing turned."""
+    before = previous if previous and previous.kind is Kind.CHECKED else None
+    if before and (before.status, before.reason) == (record.status, record.reason):
+        return ""
+    event = {
+        "connector": pair.connector,
+        "tenant": pair.tenant,
+        "from": [before.status, before.reason] if before else None,
+        "to": [record.status, record.reason],
+        "fault": record.fault,
+        "at_ms": record.since_ms,
+        "version": record.fence,
+    }
+    return json.dumps(event, separators=(",", ":"))
+
+
+def _counted(connector: str, group: list[_Write]) -> Counter[str]:
+    """Checks by connector and reason, and the duration histogram (bucket, sum in ms)."""
+    counted: Counter[str] = Counter()
+    for write in group:
+        verdict = write.outcome.verdict
+        bucket = next((str(bound) for bound in LATENCY_BUCKETS_MS if verdict.latency_ms <= bound), "inf")
+        counted[f"checks|{connector}|{verdict.reason.value}"] += 1
+        counted[f"bucket|{connector}|{bucket}"] += 1
+        counted[f"sum_ms|{connector}"] += round(verdict.latency_ms)
+    return counted

@@ -1,0 +1,223 @@
+"""The due-queue: which pairs exist, with which configuration, and when each is checked next.
+
+One sorted set a connector and shard holds every pair at its due time. A claim moves what is due one lease ahead and
+draws a fence; finishing a check moves the pair to its next turn. So a worker that dies needs no clean-up (its pairs
+become due again), and two dispatchers never hold the same pair.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import cast
+
+from registry import keys
+from registry.clock import SharedClock, steady
+from registry.connection import Redis, script
+from registry.connector import ConnectorConfig
+from registry.ids import SYSTEM, Pair
+from registry.record import Record, decode
+
+CLAIM_AT_MOST = 100
+"""Pairs one call of the claim script takes: it keeps Redis busy for well under a millisecond."""
+
+TOMBSTONE_MS = 600_000
+"""How long a deleted pair refuses late results: beyond any lease and time limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Pairs of one connector in one shard, taken under one fence. `late_ms` is how overdue each one was."""
+
+    connector: str
+    shard: int
+    fence: int
+    tenants: tuple[str, ...]
+    late_ms: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduled:
+    """A pair as the schedule keeps it. `config` is None for a service check, whose endpoint is `base_url`."""
+
+    pair: Pair
+    revision: int
+    config: ConnectorConfig | None
+    base_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One pair to check: its configuration, the record to compute from, and the claim's fence."""
+
+    scheduled: Scheduled
+    previous: Record | None
+    fence: int
+
+    @property
+    def pair(self) -> Pair:
+        """The pair to check."""
+        return self.scheduled.pair
+
+
+class Schedule:
+    """The due-queue in Redis. Every method is one round trip and raises what redis-py raises."""
+
+    def __init__(self, redis: Redis, clock: SharedClock, *, shards: int, lease: float) -> None:
+        self.redis, self.clock, self.shards = redis, clock, shards
+        self._lease_ms = int(lease * 1000)
+        self._claim, self._draw = script(redis, "claim"), script(redis, "draw")
+        self._put, self._remove = script(redis, "put"), script(redis, "remove")
+
+    def shard(self, pair: Pair) -> int:
+        """The shard the pair lives in."""
+        return keys.shard_of(pair.tenant, self.shards)
+
+    async def put(
+        self,
+        pair: Pair,
+        revision: int,
+        config: ConnectorConfig | None,
+        *,
+        base_url: str | None = None,
+        reset: bool,
+        due_ms: int = 0,
+    ) -> bool:
+        """Enter or change a pair; False when this revision, or a newer one, is there already.
+
+        Args:
+            config: references only (a clear secret is refused); None for a service check of `base_url`.
+            reset: credential, endpoint or permissions changed, so that the old verdict is void.
+            due_ms: when to check; 0 means at once.
+        """
+        text = config.model_dump_json(exclude_none=True) if config else json.dumps({"service": base_url})
+        args: list[str | int] = [pair.tenant, pair.connector, revision, text, int(reset), due_ms, TOMBSTONE_MS]
+        return bool(await self._put(keys=self._keys(pair), args=args))
+
+    async def remove(self, pair: Pair, revision: int) -> bool:
+        """Take a pair out; its verdict becomes a tombstone. False when a newer revision is there."""
+        args: list[str | int] = [pair.tenant, pair.connector, revision, TOMBSTONE_MS]
+        return bool(await self._remove(keys=self._keys(pair), args=args))
+
+    async def claim(self, connectors: Iterable[str], most: int) -> list[Claim]:
+        """Take up to `most` due pairs of `connectors` for one lease; nobody else gets them meanwhile."""
+        claims: list[Claim] = []
+        names = list(connectors)
+        while names and most > 0:
+            slots = [(name, shard) for name in names for shard in range(self.shards)]
+            share = max(1, min(CLAIM_AT_MOST, most // len(slots) + 1))
+            async with self.redis.pipeline(transaction=False) as pipe:
+                for name, shard in slots:
+                    claim_keys = [keys.due(shard, name), keys.fence(shard)]
+                    await self._claim(keys=claim_keys, args=[share, self._lease_ms], client=pipe)
+                answers = await pipe.execute()
+            full: set[str] = set()
+            for (name, shard), rows in zip(slots, answers, strict=True):
+                if rows:
+                    claims.append(_claim(name, shard, rows))
+                    most -= len(claims[-1].tenants)
+                    if len(claims[-1].tenants) == share:
+                        full.add(name)
+            names = [name for name in names if name in full]
+        return claims
+
+    async def fence(self, pair: Pair) -> int:
+        """Draw a fence for a check made on demand."""
+        asked = steady()
+        fence, now = await self._draw(keys=[keys.fence(self.shard(pair))])
+        self.clock.calibrate((int(now) // 1000, int(now) % 1000 * 1000), asked)
+        return int(fence)
+
+    async def read(self, claims: Sequence[Claim]) -> list[Task]:
+        """What a batch needs to know of its pairs, in one round trip; pairs removed meanwhile are left out."""
+        asked = steady()
+        async with self.redis.pipeline(transaction=False) as pipe:
+            pipe.time()
+            for claim in claims:
+                pipe.hmget(keys.configs(claim.shard, claim.connector), claim.tenants)
+                pipe.mget([keys.verdict(claim.shard, Pair(claim.connector, tenant)) for tenant in claim.tenants])
+            now, *rows = await pipe.execute()
+        self.clock.calibrate(now, asked)
+        tasks: list[Task] = []
+        for claim, configs, records in zip(claims, rows[::2], rows[1::2], strict=True):
+            for tenant, wire, record in zip(claim.tenants, configs, records, strict=True):
+                if wire is not None:
+                    scheduled = _scheduled(Pair(claim.connector, tenant), wire)
+                    tasks.append(Task(scheduled, decode(record) if record else None, claim.fence))
+        return tasks
+
+    async def task(self, pair: Pair) -> Task | None:
+        """One pair to check on demand, with a fence of its own; None when it is not in the schedule."""
+        fence = await self.fence(pair)
+        tasks = await self.read([Claim(pair.connector, self.shard(pair), fence, (pair.tenant,))])
+        return tasks[0] if tasks else None
+
+    async def get(self, pairs: Sequence[Pair]) -> list[Scheduled | None]:
+        """The pairs as they are scheduled now; None for each that is not."""
+        async with self.redis.pipeline(transaction=False) as pipe:
+            for pair in pairs:
+                pipe.hget(keys.configs(self.shard(pair), pair.connector), pair.tenant)
+            wires = await pipe.execute()
+        return [_scheduled(pair, wire) if wire else None for pair, wire in zip(pairs, wires, strict=True)]
+
+    async def release(self, pairs: Iterable[Pair], *, delay: float = 0.0) -> None:
+        """Hand claimed pairs back: due again after `delay` seconds (never later than they already are)."""
+        due_ms = self.clock.now_ms() + int(delay * 1000)
+        async with self.redis.pipeline(transaction=False) as pipe:
+            for pair in pairs:
+                pipe.zadd(keys.due(self.shard(pair), pair.connector), {pair.tenant: due_ms}, xx=True, lt=True)
+            await pipe.execute()
+
+    async def pairs(self, connector: str, shard: int, *, page: int = 1000) -> AsyncIterator[list[Pair]]:
+        """Every scheduled pair of one connector in one shard, page by page (a pair may come twice)."""
+        cursor = 0
+        while True:
+            cursor, rows = await self.redis.zscan(keys.due(shard, connector), cursor, count=page)
+            if rows:
+                yield [Pair(connector, cast("bytes", row[0]).decode()) for row in rows]
+            if cursor == 0:
+                return
+
+    async def depth(self, connectors: Sequence[str]) -> dict[str, tuple[int, int]]:
+        """For each connector how many pairs are scheduled, and how many of them are due now."""
+        now = self.clock.now_ms()
+        async with self.redis.pipeline(transaction=False) as pipe:
+            for name in connectors:
+                for shard in range(self.shards):
+                    pipe.zcard(keys.due(shard, name))
+                    pipe.zcount(keys.due(shard, name), "-inf", now)
+            counts = await pipe.execute()
+        width = 2 * self.shards
+        rows = {name: counts[i * width : (i + 1) * width] for i, name in enumerate(connectors)}
+        return {name: (sum(row[::2]), sum(row[1::2])) for name, row in rows.items()}
+
+    def _keys(self, pair: Pair) -> list[str]:
+        shard = self.shard(pair)
+        return [
+            keys.verdict(shard, pair),
+            keys.due(shard, pair.connector),
+            keys.configs(shard, pair.connector),
+            keys.index(shard, pair.tenant),
+            keys.fence(shard),
+        ]
+
+
+def _claim(connector: str, shard: int, rows: list[bytes]) -> Claim:
+    now = int(rows[1])
+    late = tuple([max(0, now - int(float(due))) for due in rows[3::2]])
+    return Claim(connector, shard, int(rows[0]), tuple([tenant.decode() for tenant in rows[2::2]]), late)
+
+
+def _scheduled(pair: Pair, wire: bytes) -> Scheduled:
+    revision, _, text = wire.partition(b"\n")
+    if pair.tenant == SYSTEM:
+        return Scheduled(pair, int(revision), None, json.loads(text)["service"])
+    return Scheduled(pair, int(revision), _config(text))
+
+
+@lru_cache(maxsize=20_000)
+def _config(text: bytes) -> ConnectorConfig:
+    """Parsing costs more than the rest of a read, and most configurations never change."""
+    return ConnectorConfig.model_validate_json(text)

@@ -1,0 +1,107 @@
+"""Every setting, with its default and meaning. The only reader of the environment.
+
+Values come from the environment, then from ``.run/env`` (written by ``connectors up``), then from here.
+The table in ``docs/settings.md`` is generated from these descriptions.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import parse_qsl, urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from registry.errors import InvalidConfig
+
+Seconds = Annotated[float, Field(gt=0)]
+Network = IPv4Network | IPv6Network
+RUN_DIR = Path(".run")
+"""Where ``connectors up`` keeps everything it makes: data, logs, sockets, ``env``."""
+
+
+class Settings(BaseSettings):
+    """All settings of the registry, the workers and the command line; each is an environment variable."""
+
+    model_config = SettingsConfigDict(env_file=RUN_DIR / "env", extra="ignore", frozen=True, hide_input_in_errors=True)
+
+    redis_url: str = Field("redis://127.0.0.1:6379/1", description="The health cache and the schedule.")
+    broker_url: str = Field("redis://127.0.0.1:6379/0", description="Celery's broker; use `noeviction` there.")
+    redis_timeout: Seconds = Field(5.0, description="Seconds a worker waits for Redis to connect or answer.")
+    read_timeout: Seconds = Field(0.05, description="Seconds a facade read waits for Redis before it says unknown.")
+    shards: int = Field(16, ge=1, le=1024, description="Shards of cache, schedule and metrics; fixed for a deployment.")
+
+    config_store: Literal["sqlite", "firestore", "memory"] = Field("sqlite", description="Where configurations live.")
+    sqlite_path: Path = Field(RUN_DIR / "registry.db", description="The embedded store's file.")
+    firestore_project: str | None = Field(None, description="Google Cloud project of Firestore; None: the default one.")
+    firestore_database: str = Field("(default)", description="Firestore database.")
+
+    encryption_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        (), description="Keys for `enc://` secrets, comma-separated base64 of 32 bytes; the first seals, all open."
+    )
+    secrets_dir: Path = Field(RUN_DIR / "secrets", description="Root of `file://` secrets, one folder a tenant.")
+    secret_manager_project: str | None = Field(None, description="Google Cloud project of `gcp://` secrets.")
+    secret_manager_prefix: str = Field("connector-", description="How the names of our `gcp://` secrets begin.")
+    secret_ttl: Seconds = Field(300.0, description="Seconds a resolved secret is kept in memory.")
+
+    check_interval: Seconds = Field(60.0, description="Seconds between two checks of a healthy pair.")
+    check_timeout: Seconds = Field(10.0, description="Seconds a check may take, from its first request.")
+    claim_lease: Seconds = Field(60.0, description="Seconds after which an unfinished claim is due again.")
+    fresh_grace: Seconds = Field(30.0, description="Seconds a verdict may be overdue before it reads as stale.")
+    confirm_delay: Seconds = Field(5.0, description="Seconds until a first transient failure is checked again.")
+    backoff_max: Seconds = Field(900.0, description="Longest interval of a definitively broken pair, seconds.")
+    unhealthy_threshold: int = Field(2, ge=1, description="Transient failures in a row that turn a pair unhealthy.")
+    healthy_threshold: int = Field(1, ge=1, description="Good checks in a row that turn it back.")
+
+    dispatch_every: Seconds = Field(1.0, description="Seconds between two ticks of `dispatch`.")
+    publish_every: Seconds = Field(15.0, description="Seconds between two pushes to the Pushgateway.")
+    reconcile_every: Seconds = Field(30.0, description="Seconds between two looks at the store's changes.")
+    reconcile_full_every: Seconds = Field(3600.0, description="Seconds between two full comparisons with the store.")
+    batch_size: int = Field(100, ge=1, le=1000, description="Pairs in one `check_batch` task.")
+    batch_patience: Seconds = Field(2.0, description="Seconds a batch holds a worker; slower checks end behind it.")
+    batches_per_slot: int = Field(4, ge=1, description="Batches in flight for every live check process, at most.")
+    host_concurrency: int = Field(50, ge=1, description="Checks one process runs against one vendor host at a time.")
+
+    egress_allow: Annotated[tuple[Network, ...], NoDecode] = Field(
+        (), description="Networks tenants' URLs may reach although private, comma-separated (`10.2.0.0/16`)."
+    )
+    vendor_urls: dict[str, str] = Field(
+        {}, description='Base URLs that replace a vendor\'s own, as JSON (`{"github": "https://…"}`).'
+    )
+
+    pushgateway_url: str | None = Field(None, description="Where gauges are pushed; None: nowhere.")
+    pushgateway_job: str = Field("connector_health", description="The `job` of every pushed group.")
+    pushgateway_timeout: Seconds = Field(10.0, description="Seconds one PUT may take.")
+    metrics_tenants: bool = Field(default=True, description="Series for every pair; false leaves only the aggregates.")
+    metrics_host: str = Field("127.0.0.1", description="Address `/metrics` is served at.")
+    metrics_port: int = Field(9464, ge=0, le=65535, description="Port `/metrics` is served at; 0: any free one.")
+    log_format: Literal["auto", "json", "console"] = Field("auto", description="`auto`: console on a terminal.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="What is logged.")
+
+    @property
+    def celery_broker_url(self) -> str:
+        """`broker_url` as Celery spells it: it has a scheme of its own for Unix sockets."""
+        parts = urlsplit(self.broker_url)
+        if parts.scheme != "unix":
+            return self.broker_url
+        return f"redis+socket://{parts.path}?virtual_host={dict(parse_qsl(parts.query)).get('db', '0')}"
+
+    @field_validator("encryption_keys", "egress_allow", mode="before")
+    @classmethod
+    def _comma_separated(cls, value: object) -> object:
+        return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def load_settings() -> Settings:
+    """Read the environment.
+
+    Raises:
+        InvalidConfig: a variable has an unusable value; the message names each one, not its content.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        wrong = "; ".join(f"{str(e['loc'][0]).upper()}: {e['msg'].lower()}" for e in error.errors())
+        raise InvalidConfig(f"the environment does not fit: {wrong}") from None

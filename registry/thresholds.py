@@ -1,0 +1,96 @@
+"""From the raw verdict of one check to the effective one: a pure function.
+
+A definitive reason counts at once, a transient failure only when it repeats, our own failures never: they leave
+the effective verdict and its counters alone until it is too old to be believed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from registry.health import REASONS, Fault, Reason, Status, StepStatus, Verdict
+from registry.record import Kind, Record
+
+UNAUTHENTICATED_INTERVALS = 3
+"""A pair that is only ever rate limited for so many intervals is unknown: its credential was not seen to work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """How many transient failures (good checks) in a row turn a pair; `interval_ms` is its usual pace."""
+
+    unhealthy: int = 2
+    healthy: int = 1
+    interval_ms: int = 60_000
+
+
+def advance(previous: Record | None, raw: Verdict, rules: Thresholds, *, revision: int, fence: int) -> Record:
+    """The record after one more check.
+
+    `previous` is what the cache holds (None: nothing). ``fresh_until_ms`` is kept from it: extending a verdict's
+    life is the schedule's decision (`registry.pace`), and none of ours to make for a check that failed by our fault.
+    """
+    if previous is None or previous.kind is not Kind.CHECKED:
+        return _first(raw, revision=revision, fence=fence)
+    stamped = replace(previous, revision=revision, fence=fence)
+    if raw.status is Status.UNKNOWN:
+        return _unknown(stamped, raw)
+    counted = _count(stamped, raw)
+    if not _takes_effect(counted, raw, rules):
+        return replace(counted, raw=raw)
+    return _effective(counted, raw, rules)
+
+
+def _first(raw: Verdict, *, revision: int, fence: int) -> Record:
+    """The first check of a configuration takes effect at once, whatever it says."""
+    empty = Record(revision, fence, Kind.CHECKED, since_ms=raw.checked_ms, authenticated_ms=raw.checked_ms)
+    counted = empty if raw.status is Status.UNKNOWN else _count(empty, raw)
+    return replace(counted, status=raw.status, reason=raw.reason, fault=raw.fault, verdict=raw)
+
+
+def _unknown(record: Record, raw: Verdict) -> Record:
+    if raw.checked_ms < record.fresh_until_ms:
+        return replace(record, raw=raw)
+    return _turned(replace(record, verdict=raw, raw=None), raw.status, raw.reason, raw.fault, raw.checked_ms)
+
+
+def _count(record: Record, raw: Verdict) -> Record:
+    before = record.newest
+    same = before is not None and before.reason is raw.reason
+    usable = raw.status is not Status.UNHEALTHY
+    transient = not usable and not REASONS[raw.reason].definitive
+    return replace(
+        record,
+        consecutive=record.consecutive + 1 if same else 1,
+        failures=record.failures + 1 if transient else 0,
+        successes=record.successes + 1 if usable else 0,
+        authenticated_ms=raw.checked_ms if _authenticated(raw) else record.authenticated_ms,
+    )
+
+
+def _takes_effect(record: Record, raw: Verdict, rules: Thresholds) -> bool:
+    if record.status is Status.UNKNOWN:
+        return True
+    if raw.status is Status.UNHEALTHY:
+        return REASONS[raw.reason].definitive or record.failures >= rules.unhealthy
+    return record.status is not Status.UNHEALTHY or record.successes >= rules.healthy
+
+
+def _effective(record: Record, raw: Verdict, rules: Thresholds) -> Record:
+    status, fault = raw.status, raw.fault
+    silent_ms = raw.checked_ms - record.authenticated_ms
+    if raw.reason is Reason.RATE_LIMITED and silent_ms > UNAUTHENTICATED_INTERVALS * rules.interval_ms:
+        status = Status.UNKNOWN
+    return _turned(replace(record, verdict=raw, raw=None), status, raw.reason, fault, raw.checked_ms)
+
+
+def _turned(record: Record, status: Status, reason: Reason, fault: Fault, at_ms: int) -> Record:
+    since = record.since_ms if (status, reason) == (record.status, record.reason) else at_ms
+    return replace(record, status=status, reason=reason, fault=fault, since_ms=since)
+
+
+def _authenticated(raw: Verdict) -> bool:
+    """Did the vendor accept the credential in this check?"""
+    if raw.status is Status.HEALTHY:
+        return True
+    return any(step.name == "auth" and step.status is not StepStatus.FAIL for step in raw.checks)

@@ -1,0 +1,55 @@
+"""A batch: the claimed pairs of one connector that one task checks. Only ids travel in its message."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TypedDict
+from uuid import uuid4
+
+from registry.ids import Pair
+from registry.schedule import Claim
+
+
+class BatchMessage(TypedDict):
+    """The JSON form of a batch: claims as [shard, fence, tenants]."""
+
+    id: str
+    connector: str
+    claims: list[tuple[int, int, list[str]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Claims of one connector, of any shards."""
+
+    id: str
+    connector: str
+    claims: tuple[Claim, ...]
+
+    def pairs(self) -> Iterator[Pair]:
+        """The claimed pairs."""
+        return (Pair(self.connector, tenant) for claim in self.claims for tenant in claim.tenants)
+
+    def message(self) -> BatchMessage:
+        """What is sent to a worker."""
+        claims = [(claim.shard, claim.fence, list(claim.tenants)) for claim in self.claims]
+        return {"id": self.id, "connector": self.connector, "claims": claims}
+
+    @classmethod
+    def read(cls, message: BatchMessage) -> Batch:
+        """The inverse of `message`."""
+        name = message["connector"]
+        claims = tuple([Claim(name, shard, fence, tuple(tenants)) for shard, fence, tenants in message["claims"]])
+        return cls(message["id"], name, claims)
+
+
+def batched(claims: Iterable[Claim], size: int) -> list[Batch]:
+    """Group claims by connector into batches of at most `size` pairs (a single claim may be larger)."""
+    groups: dict[str, list[list[Claim]]] = {}
+    for claim in claims:
+        lists = groups.setdefault(claim.connector, [[]])
+        if lists[-1] and sum(len(other.tenants) for other in lists[-1]) + len(claim.tenants) > size:
+            lists.append([])
+        lists[-1].append(claim)
+    return [Batch(uuid4().hex, name, tuple(group)) for name, lists in groups.items() for group in lists]

@@ -1,0 +1,77 @@
+"""Turns what is due into batches: claim, group, publish. Costs what is due, not what exists.
+
+No more batches are in flight than the live check processes can take, and no connector has more than half of those:
+a hanging vendor fills its own half of the queue, never everybody's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from registry import keys
+from registry.bootstrap import Parts
+from registry.schedule import Claim
+from worker.batch import Batch, batched
+
+CHILD_SILENCE_MS = 20_000
+"""A check process that has not been heard of for so long is not counted any more."""
+
+
+async def dispatch(parts: Parts, publish: Callable[[Batch], None]) -> int:
+    """Claim what is due and hand it to `publish`; returns the number of pairs.
+
+    `publish` sends one batch to the workers. If it raises, the claims not yet sent are handed back.
+    """
+    room = await _room(parts)
+    free = sum(room.values())
+    if not free:
+        return 0
+    size = parts.settings.batch_size
+    claims = await parts.schedule.claim([name for name, batches in room.items() if batches], free * size)
+    batches = batched(claims, size)
+    await _in_flight(parts, batches)
+    try:
+        while batches:
+            publish(batches[-1])
+            batches.pop()
+    finally:
+        if batches:
+            await parts.schedule.release(pair for batch in batches for pair in batch.pairs())
+    await _count(parts, claims)
+    return sum(len(claim.tenants) for claim in claims)
+
+
+async def _room(parts: Parts) -> dict[str, int]:
+    """How many more batches of each connector may be in flight. Batches never heard of again are counted as lost."""
+    now, names = parts.clock.now_ms(), parts.catalog.list()
+    async with parts.redis.pipeline(transaction=False) as pipe:
+        pipe.zcount(keys.CHILDREN, now - CHILD_SILENCE_MS, "+inf")
+        for name in names:
+            pipe.zremrangebyscore(keys.batches(name), "-inf", now)
+            pipe.zcard(keys.batches(name))
+        children, *counts = await pipe.execute()
+    lost, flying = sum(counts[::2]), dict(zip(names, counts[1::2], strict=True))
+    if lost:
+        await parts.redis.hincrby(keys.PLATFORM, "batches_lost", lost)
+    most = max(1, children) * parts.settings.batches_per_slot
+    free = max(0, most - sum(flying.values()))
+    return {name: min(free, max(0, max(1, most // 2) - count)) for name, count in flying.items()}
+
+
+async def _in_flight(parts: Parts, batches: list[Batch]) -> None:
+    lost_at = parts.clock.now_ms() + int(parts.settings.claim_lease * 1000)
+    async with parts.redis.pipeline(transaction=False) as pipe:
+        for batch in batches:
+            pipe.zadd(keys.batches(batch.connector), {batch.id: lost_at})
+        await pipe.execute()
+
+
+async def _count(parts: Parts, claims: list[Claim]) -> None:
+    """What was late by more than an interval has missed a turn: one check makes up for all of them."""
+    interval = parts.settings.check_interval * 1000
+    late = [late for claim in claims for late in claim.late_ms]
+    async with parts.redis.pipeline(transaction=False) as pipe:
+        pipe.hincrby(keys.PLATFORM, "claimed", len(late))
+        pipe.hincrby(keys.PLATFORM, "coalesced", sum(1 for ms in late if ms > interval))
+        pipe.hset(keys.PLATFORM, mapping={"lag_ms": max(late, default=0), "dispatch_ms": parts.clock.now_ms()})
+        await pipe.execute()

@@ -1,0 +1,43 @@
+"""The periodic work that only one process may do at a time, each under its lease."""
+
+from __future__ import annotations
+
+import structlog
+
+from registry import keys
+from registry.bootstrap import Parts
+from registry.errors import StoreUnavailable
+from registry.lease import Lease
+from worker.publish import push
+
+log = structlog.get_logger(__name__)
+
+
+async def publish(parts: Parts, owner: str) -> bool:
+    """Push every shard's gauges to the Pushgateway; False when another process is the publisher."""
+    settings = parts.settings
+    lease, ttl = Lease(parts.redis, "publisher", owner), settings.publish_every * 2
+    fence = await lease.hold(ttl)
+    if not fence:
+        return False
+
+    async def still_ours() -> bool:
+        return await lease.hold(ttl) == fence
+
+    if settings.pushgateway_url and await push(parts, still_ours, fence):
+        await parts.redis.hset(keys.PLATFORM, "publish_ms", str(parts.clock.now_ms()))
+    return True
+
+
+async def reconcile(parts: Parts, owner: str) -> bool:
+    """One round of the reconciler; False when another process is at it, or the store is away."""
+    settings = parts.settings
+    if not await Lease(parts.redis, "reconciler", owner).hold(settings.reconcile_every * 2):
+        return False
+    try:
+        await parts.reconciler.run()
+    except StoreUnavailable as error:
+        log.warning("store_unavailable", error=str(error))
+        return False
+    await parts.redis.hset(keys.PLATFORM, "reconcile_ms", str(parts.clock.now_ms()))
+    return True

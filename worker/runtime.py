@@ -1,0 +1,66 @@
+"""One event loop a process, in a thread of its own, with the parts that belong to it.
+
+Celery's task bodies are synchronous; they hand coroutines to this loop and wait on a future, so that a soft time limit
+is raised in the task and never swallowed by the loop. The loop, its HTTP session and its Redis connections are made
+after the fork, when the process first uses them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable, Coroutine
+from typing import TypeVar
+
+from registry.bootstrap import Parts, assemble
+from registry.settings import Settings
+
+T = TypeVar("T")
+
+
+class Runtime:
+    """An event loop in a background thread, and the `Parts` that live on it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="event-loop", daemon=True)
+        self._thread.start()
+        self.pid = os.getpid()
+        self.parts: Parts = self.run(_assembled(settings))
+
+    def run(self, work: Coroutine[object, object, T], timeout: float | None = None) -> T:
+        """Run a coroutine on the loop and wait for it; an exception in the waiting thread cancels it."""
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result(timeout)
+        except BaseException:
+            future.cancel()
+            raise
+
+    def start(self, work: Coroutine[object, object, object]) -> None:
+        """Run a coroutine beside everything else, until it ends or the runtime is closed."""
+        asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def close(self, *first: Callable[[], Coroutine[object, object, None]]) -> None:
+        """Run the coroutines `first`, close the parts, end the loop and its thread."""
+        try:
+            for step in first:
+                self.run(step(), timeout=30)
+            self.run(_cancel_rest(), timeout=10)
+            self.run(self.parts.aclose(), timeout=10)
+        finally:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(timeout=5)
+            self._loop.close()
+
+
+async def _assembled(settings: Settings) -> Parts:
+    return assemble(settings)
+
+
+async def _cancel_rest() -> None:
+    rest = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in rest:
+        task.cancel()
+    await asyncio.gather(*rest, return_exceptions=True)

@@ -1,0 +1,70 @@
+"""What is measured, read from Redis: the verdicts of one shard, and the system's own counters."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import cast
+
+from registry import keys
+from registry.bootstrap import Parts
+from registry.cache import Wires
+from registry.clock import steady
+from registry.health import HealthStatus, Reason
+from registry.ids import Pair
+from registry.record import absent, decode, seen
+
+
+@dataclass(frozen=True, slots=True)
+class ShardSnapshot:
+    """The effective verdicts of a shard's pairs, and its counters (``checks|github|ok`` → 12)."""
+
+    statuses: tuple[HealthStatus, ...]
+    counters: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformSnapshot:
+    """The system's own state: its counters and last success times (ms), and per connector (pairs, due pairs)."""
+
+    facts: Mapping[str, int]
+    depth: Mapping[str, tuple[int, int]]
+    in_flight: Mapping[str, int]
+    children: int
+    now_ms: int
+
+
+async def shard_snapshot(parts: Parts, shard: int) -> ShardSnapshot:
+    """Read one shard, in pages."""
+    asked = steady()
+    parts.clock.calibrate(await parts.redis.time(), asked)
+    seen_pairs: dict[Pair, HealthStatus] = {}
+    for connector in parts.catalog.list():
+        async for page in parts.schedule.pairs(connector, shard):
+            async for status in _statuses(parts, shard, page):
+                seen_pairs[Pair(status.connector, status.tenant_id or "*")] = status
+    return ShardSnapshot(tuple(seen_pairs.values()), _numbers(await parts.redis.hgetall(keys.counters(shard))))
+
+
+async def platform_snapshot(parts: Parts) -> PlatformSnapshot:
+    """Read the system's own state."""
+    names, now = parts.catalog.list(), parts.clock.now_ms()
+    async with parts.redis.pipeline(transaction=False) as pipe:
+        pipe.hgetall(keys.PLATFORM)
+        pipe.zcount(keys.CHILDREN, now - 20_000, "+inf")
+        for name in names:
+            pipe.zcard(keys.batches(name))
+        facts, children, *flying = await pipe.execute()
+    depth = await parts.schedule.depth(names)
+    return PlatformSnapshot(_numbers(facts), depth, dict(zip(names, flying, strict=True)), children, now)
+
+
+async def _statuses(parts: Parts, shard: int, pairs: list[Pair]) -> AsyncIterator[HealthStatus]:
+    wires = cast("Wires", await parts.redis.mget([keys.verdict(shard, pair) for pair in pairs]))
+    now = parts.clock.now_ms()
+    for pair, wire in zip(pairs, wires, strict=True):
+        yield seen(pair, decode(wire), now) if wire else absent(pair, Reason.NOT_CHECKED, now)
+
+
+def _numbers(wire: object) -> dict[str, int]:
+    return {name.decode(): int(value) for name, value in cast("Mapping[bytes, bytes]", wire).items()}

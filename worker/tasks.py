@@ -1,0 +1,38 @@
+"""The Celery tasks. Thin: each hands a coroutine of the project's own to this process's event loop."""
+
+from __future__ import annotations
+
+from worker.app import app, monitor, owner, runtime
+from worker.batch import Batch, BatchMessage
+from worker.dispatch import dispatch
+from worker.housekeeping import publish, reconcile
+
+
+@app.task(name="dispatch")
+def dispatch_task() -> None:
+    """Claim what is due and send it out in batches."""
+    with app.producer_pool.acquire(block=True) as producer:
+
+        def send(batch: Batch) -> None:
+            expires = runtime().parts.settings.claim_lease / 2
+            check_batch_task.apply_async((batch.message(),), producer=producer, expires=expires)
+
+        runtime().run(dispatch(runtime().parts, send))
+
+
+@app.task(name="check_batch")
+def check_batch_task(message: BatchMessage) -> None:
+    """Check the pairs of one batch."""
+    runtime().run(monitor().check_batch(Batch.read(message)))
+
+
+@app.task(name="publish")
+def publish_task() -> None:
+    """Push the gauges, if this process is the publisher."""
+    runtime().run(publish(runtime().parts, owner()))
+
+
+@app.task(name="reconcile")
+def reconcile_task() -> None:
+    """Bring the configuration store's changes into the schedule."""
+    runtime().run(reconcile(runtime().parts, owner()))
