@@ -13,9 +13,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from types import MappingProxyType
 
 from registry.errors import CheckFailed
-from registry.health import Evidence, Fault, Reason
+from registry.health import Evidence, Fault, Reason, Scalar
 from registry.http import Answer
 
 TEXT_LIMIT = 500
@@ -125,22 +126,22 @@ def _quoted(facts: Facts) -> str:
 
 
 def facts_of(
-    answer: Answer, codes: Sequence[object] = (), message: object = "", *, request_id: str = "x-request-id"
+    answer: Answer, codes: Sequence[object] = (), message: object = "", kept: Mapping[str, str] = MappingProxyType({})
 ) -> Facts:
     """The facts that every vendor tells alike, with the `codes` and `message` of this vendor's error body.
 
-    Whatever is not text is left out; text is cut.
+    Whatever is not text is left out; text is cut. `kept` are the headers to keep as evidence: name → header.
     """
     named = tuple(code[:80] for code in codes if isinstance(code, str) and code)
-    evidence = {"http_status": answer.status, "code": named[0] if named else "", "request_id": ""}
-    evidence["request_id"] = answer.headers.get(request_id, "")[:80]
+    headers = {name: answer.headers.get(header, "")[:120] for name, header in kept.items()}
+    evidence: dict[str, Scalar] = {"http_status": answer.status, "code": named[0] if named else "", **headers}
     return Facts(
         status=answer.status,
         headers=answer.headers,
         codes=named,
         message=message[:TEXT_LIMIT] if isinstance(message, str) else "",
         page=is_page(answer),
-        retry_after=retry_after(answer.headers.get("retry-after"), answer.headers.get("date")),
+        retry_after=retry_after(answer.headers),
         evidence={name: value for name, value in evidence.items() if value},
     )
 
@@ -150,29 +151,36 @@ def is_page(answer: Answer) -> bool:
     return "html" in answer.headers.get("content-type", "").lower() or answer.body[:64].lstrip()[:1] == b"<"
 
 
-def retry_after(value: str | None, date: str | None = None) -> float | None:
+def retry_after(headers: Mapping[str, str]) -> float | None:
     """``Retry-After`` as seconds from now, between 0 and `LONGEST_WAIT`; None when absent or unreadable.
 
-    A date is measured from the answer's own ``Date``, so that a wrong clock of ours does no harm.
     https://www.rfc-editor.org/rfc/rfc9110.html#name-retry-after
     """
-    if value is None:
-        return None
+    value = headers.get("retry-after", "")
     try:
-        seconds = float(value)
+        return _bounded(float(value))
     except ValueError:
-        try:
-            seconds = (_moment(value) - (_moment(date) if date else datetime.now(UTC))).total_seconds()
-        except (ValueError, TypeError, OverflowError):
-            return None
-    return wait(seconds)
+        moment = _moment(value)
+        return None if moment is None else _bounded((moment - answered_at(headers)).total_seconds())
 
 
-def wait(seconds: float) -> float | None:
-    """`seconds` made usable: between 0 and `LONGEST_WAIT`; None when it is no number."""
+def wait_until(unix_seconds: float, headers: Mapping[str, str]) -> float | None:
+    """The seconds until a reset time that the vendor told, between 0 and `LONGEST_WAIT`."""
+    return _bounded(unix_seconds - answered_at(headers).timestamp())
+
+
+def answered_at(headers: Mapping[str, str]) -> datetime:
+    """When the vendor says it answered: waits are measured on its clock, so that a wrong one of ours does no harm."""
+    return _moment(headers.get("date", "")) or datetime.now(UTC)
+
+
+def _bounded(seconds: float) -> float | None:
     return None if math.isnan(seconds) else min(max(seconds, 0.0), LONGEST_WAIT)
 
 
-def _moment(text: str) -> datetime:
-    moment = parsedate_to_datetime(text)
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+def _moment(text: str) -> datetime | None:
+    try:
+        moment = parsedate_to_datetime(text)
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, TypeError, OverflowError):
+        return None

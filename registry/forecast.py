@@ -14,16 +14,27 @@ _LARGEST = 10**15
 """Beyond this, a number of a vendor is taken for nonsense: as Unix milliseconds it lies in the year 33658."""
 
 
-def expiry(session: CheckSession, ends_ms: int | None) -> None:
-    """Keep when the credential ends (Unix milliseconds; None: never or unknown), and warn when that is soon."""
+def expiry(session: CheckSession, ends_ms: int | None, *, soon_ms: int | None = None) -> None:
+    """Keep when the credential ends, and warn when that is soon.
+
+    Args:
+        ends_ms: Unix milliseconds; None: never, or not told.
+        soon_ms: how near the end is soon; None: the manifest's `expiring_days`.
+    """
     if ends_ms is None or not 0 < ends_ms < _LARGEST:
         return
     session.credential_expires_ms = ends_ms
-    days = (ends_ms - session.now_ms) // DAY_MS
-    session.note(credential_days_left=max(days, 0))
-    if days < session.manifest.expiring_days:
-        when = f"in {days} days" if days > 1 else "in a day" if days == 1 else "today"
-        session.warn(Reason.CREDENTIAL_EXPIRING, f"the credential ends {when}")
+    left_ms = max(ends_ms - session.now_ms, 0)
+    session.note(credential_days_left=left_ms // DAY_MS)
+    if left_ms < (session.manifest.expiring_days * DAY_MS if soon_ms is None else soon_ms):
+        session.warn(Reason.CREDENTIAL_EXPIRING, f"the credential ends in {_duration(left_ms)}")
+
+
+def _duration(milliseconds: int) -> str:
+    for unit, size in (("days", DAY_MS), ("hours", 3_600_000), ("minutes", 60_000)):
+        if milliseconds >= 2 * size:
+            return f"{milliseconds // size} {unit}"
+    return f"{milliseconds // 1000} seconds"
 
 
 def quota(session: CheckSession, limit: int | None, remaining: int | None, resets_ms: int | None = None) -> None:

@@ -18,5 +18,6 @@ async def sign(private_key: str, claims: Mapping[str, str | int], *, key_id: str
 def _sign(private_key: str, claims: Mapping[str, str | int], key_id: str | None) -> str:
     from google.auth import crypt, jwt
 
-    signer = crypt.RSASigner.from_string(private_key, key_id)
-    return jwt.encode(signer, dict(claims)).decode("ascii")
+    signer = crypt.RSASigner.from_string(private_key, key_id)  # type: ignore[no-untyped-call]  # google-auth has no types
+    assertion: bytes = jwt.encode(signer, dict(claims))  # type: ignore[no-untyped-call]  # google-auth has no types
+    return assertion.decode("ascii")

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 
 from registry.check import CheckSession
 from registry.classify import STEPS, Facts, Rule, classify, facts_of, is_page
 from registry.clean import MASK
-from registry.connector import ConnectorConfig, ConnectorMetadata, SecretRef
+from registry.connector import ConnectorConfig, ConnectorMetadata, OAuth2Auth, SecretRef
 from registry.errors import CheckFailed, InvalidConfig
 from registry.health import Fault, Reason
 from registry.http import Answer
 from registry.tokens import Token
 
 Shape = TypeVar("Shape", bound=BaseModel)
+Own = TypeVar("Own", bound="Settings")
+
+
+_CREDENTIAL_HEADERS = ("Authorization", "PRIVATE-TOKEN")
 
 
 class Settings(BaseModel):
@@ -38,9 +42,6 @@ class Document(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True, hide_input_in_errors=True)
 
 
-OwnSettings = TypeVar("OwnSettings", bound=Settings)
-
-
 @dataclass(frozen=True, slots=True)
 class Reply(Generic[Shape]):
     """A success: the documented body, and the answer it came in."""
@@ -53,18 +54,18 @@ class Absent(Exception):
     """The endpoint is not there, and the connector has another to ask."""
 
 
-class VendorConnector(Generic[OwnSettings]):
+class VendorConnector:
     """The base of the built-in connectors. A subclass has a manifest, tables, settings, and `check`."""
 
     manifest: ClassVar[ConnectorMetadata]
     actions: ClassVar[Mapping[Reason, str]]
     rules: ClassVar[tuple[Rule, ...]]
-    settings_type: ClassVar[type[Settings]]
-    request_id: ClassVar[str] = "x-request-id"
+    settings_type: ClassVar[type[Settings]] = Settings
+    kept: ClassVar[Mapping[str, str]] = {"request_id": "x-request-id"}
+    """Headers of an answer that are kept as evidence of a failure: name → header."""
 
     def __init__(self, config: ConnectorConfig) -> None:
         self.config = config
-        self.settings: OwnSettings = self._settings(config)
         self.base_url = config.base_url or self.manifest.default_base_url
 
     @classmethod
@@ -73,7 +74,7 @@ class VendorConnector(Generic[OwnSettings]):
         if config.auth.type not in cls.manifest.auth_methods:
             accepted = " or ".join(cls.manifest.auth_methods)
             raise InvalidConfig(f"auth.type: {cls.manifest.title} takes {accepted}, not {config.auth.type}")
-        cls._settings(config)
+        read_settings(cls.settings_type, config)
 
     async def aclose(self) -> None:
         """Nothing is held."""
@@ -98,7 +99,7 @@ class VendorConnector(Generic[OwnSettings]):
         with session.step("api"):
             answer = await session.request(method, url, headers=headers, json=json)
             missing = answer.status in absent and not is_page(answer)
-            failure = None if missing else self.judge(answer, headers)
+            failure = None if missing else self.judge(session, answer, headers)
             step = _step(failure, self.manifest)
             if failure and step == "api":
                 raise failure
@@ -106,18 +107,52 @@ class VendorConnector(Generic[OwnSettings]):
                 return Reply(self.read(answer, shape), answer)
         if failure:
             with session.step(step):
+                self.limits(session, answer)
                 raise failure
         raise Absent
 
-    def judge(self, answer: Answer, headers: Mapping[str, str]) -> CheckFailed | None:
-        """The tables' verdict on an answer. A credential that the vendor echoes is masked."""
+    async def fetch(
+        self,
+        session: CheckSession,
+        url: str,
+        shape: type[Shape],
+        *,
+        headers: Mapping[str, str],
+        data: Mapping[str, str] | None = None,
+    ) -> Shape:
+        """One POST inside a step that is open already, such as the exchange of a token. Raises `CheckFailed`."""
+        answer = await session.request("POST", url, headers=headers, data=data)
+        failure = self.judge(session, answer, headers)
+        if failure:
+            raise failure
+        return self.read(answer, shape)
+
+    def judge(self, session: CheckSession, answer: Answer, headers: Mapping[str, str]) -> CheckFailed | None:
+        """The tables' verdict on an answer. A credential that the vendor echoes is masked.
+
+        An access token whose configured end has passed is expired, even where the vendor just refuses it.
+        """
         failure = classify(self.rules, self.facts(answer))
-        return failure and masked(failure, *headers.values())
+        if failure is None:
+            return None
+        ends_ms = self.expires_ms
+        if failure.reason is Reason.CREDENTIAL_REJECTED and ends_ms is not None and ends_ms <= session.now_ms:
+            failure.reason = Reason.CREDENTIAL_EXPIRED
+        return masked(failure, *(headers[name] for name in _CREDENTIAL_HEADERS if name in headers))
+
+    @property
+    def expires_ms(self) -> int | None:
+        """When the credential ends by its own configuration, Unix milliseconds, if that tells."""
+        ends = self.config.auth.expires_at if isinstance(self.config.auth, OAuth2Auth) else None
+        return None if ends is None else ends * 1000
+
+    def limits(self, session: CheckSession, answer: Answer) -> None:
+        """Keep the quota that an answer's headers tell; subclasses know their vendor's."""
 
     @classmethod
     def facts(cls, answer: Answer) -> Facts:
         """What this vendor's answer says; subclasses read their vendor's error bodies."""
-        return facts_of(answer, request_id=cls.request_id)
+        return facts_of(answer, kept=cls.kept)
 
     @classmethod
     def read(cls, answer: Answer, shape: type[Shape]) -> Shape:
@@ -180,14 +215,15 @@ class VendorConnector(Generic[OwnSettings]):
                 failure.fault = Fault.PLATFORM
             raise failure
 
-    @classmethod
-    def _settings(cls, config: ConnectorConfig) -> Any:
-        try:
-            return cls.settings_type.model_validate(config.settings)
-        except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(str(part) for part in ("settings", *first["loc"]))
-            raise InvalidConfig(f"{field}: {first['msg']}") from None
+
+def read_settings(kind: type[Own], config: ConnectorConfig) -> Own:
+    """A connector's own settings, or `InvalidConfig` that names the field."""
+    try:
+        return kind.model_validate(config.settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in ("settings", *first["loc"]))
+        raise InvalidConfig(f"{field}: {first['msg']}") from None
 
 
 def _step(failure: CheckFailed | None, manifest: ConnectorMetadata) -> str:
@@ -211,12 +247,11 @@ def reveal(secret: SecretRef | SecretStr) -> str:
 
 def masked(failure: CheckFailed, *credentials: str) -> CheckFailed:
     """`failure` without the credentials of the request, whatever they look like."""
-    for credential in {part for text in credentials for part in text.split() if len(part) >= 8}:
+    for credential in [header.split()[-1] for header in credentials if header.strip()]:
         failure.message = failure.message.replace(credential, MASK)
-        failure.evidence = {
-            name: value.replace(credential, MASK) if isinstance(value, str) else value
-            for name, value in failure.evidence.items()
-        }
+        for name, value in failure.evidence.items():
+            if isinstance(value, str):
+                failure.evidence[name] = value.replace(credential, MASK)
     return failure
 
 

@@ -247,7 +247,7 @@ def slack(call: Call) -> Reply:
         "bot_id": "B0DEMO123",
         "is_enterprise_install": False,
     }
-    return Reply(200, body | ({"expires_in": EXPIRING_DAYS * 86_400} if call.fault == "expiring" else {}), headers)
+    return Reply(200, body | ({"expires_in": 1200} if call.fault == "expiring" else {}), headers)
 
 
 def google(call: Call) -> Reply:
@@ -270,7 +270,7 @@ _LOCATION = re.compile(r"/v1/projects/([^/]+)/locations/([^/]+)")
 def vertex(call: Call) -> Reply:
     """``projects.locations.get``. https://cloud.google.com/vertex-ai/docs/reference/rest/v1/projects.locations/get"""
     where = _LOCATION.fullmatch(call.path)
-    if where is None:
+    if where is None and call.tenant is not None:
         return Reply(404, _google_error(404, "NOT_FOUND", "The requested URL was not found on this server."))
     match call.fault:
         case "error_503":
@@ -281,7 +281,7 @@ def vertex(call: Call) -> Reply:
         case "missing_scope":
             told = f"Permission 'aiplatform.locations.get' denied on resource '//aiplatform.googleapis.com{call.path}'."
             return Reply(403, _google_error(403, "PERMISSION_DENIED", told, "IAM_PERMISSION_DENIED"))
-    if call.tenant is None or call.fault in ("revoked", "expired"):
+    if where is None or call.tenant is None or call.fault in ("revoked", "expired"):
         told = "Request had invalid authentication credentials. Expected OAuth 2 access token."
         return Reply(401, _google_error(401, "UNAUTHENTICATED", told, "ACCESS_TOKEN_TYPE_UNSUPPORTED"))
     project, location = where.groups()
