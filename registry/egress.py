@@ -60,26 +60,27 @@ class EgressPolicy:
             except ValueError:
                 self._hosts.add(_host_name(str(entry)))
 
-    def check(self, url: str | URL) -> None:
-        """Judge a URL before any look-up; what depends on the resolved address is left to `admit`.
+    def check(self, url: str) -> URL:
+        """Judge a URL before any look-up, and return it parsed; its resolved address is left to `admit`.
 
         Raises:
             CheckFailed: ``misconfigured``, with the rule that refuses.
         """
         try:
-            url = URL(url)
-            host, port = url.host, url.port
+            parsed = URL(url)
+            host, port = parsed.host, parsed.port
         except ValueError:
             raise _refusal("the address is not a URL") from None
-        if url.scheme not in ("http", "https") or not host or port is None:
+        if parsed.scheme not in ("http", "https") or not host or port is None:
             raise _refusal("the address must begin with https:// and name a host")
-        if url.user is not None or url.password is not None:
+        if parsed.user is not None or parsed.password is not None:
             raise _refusal("the address must not carry credentials")
         address = _literal(host)
         if address is not None:
-            self._judge(url.scheme, host, port, address)
+            self._judge(parsed.scheme, host, port, address)
         elif not self._networks and host not in self._hosts:
-            _require_https(url.scheme, port)
+            _require_https(parsed.scheme, port)
+        return parsed
 
     def admit(self, scheme: str, host: str, port: int, addresses: Iterable[str]) -> set[str]:
         """Those of a host's resolved `addresses` that may be connected to.

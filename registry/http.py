@@ -1,7 +1,8 @@
 """The one HTTP client for vendors: bounded in time, bytes and headers, kept to the egress policy.
 
 Here, and nowhere else, a transport error becomes a reason: see `_TRANSPORT`. Any HTTP answer is returned, except a
-redirect: those are refused, because their target was chosen by someone else than the configuration.
+redirect: those are refused, because their target was chosen by someone else than the configuration. A request is
+sent once more at most, and only when the connection was reset before any answer.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from types import SimpleNamespace
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.client import IDEMPOTENT_METHODS
 from multidict import CIMultiDict
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt
 from yarl import URL
 
 from registry.egress import EgressPolicy
@@ -72,9 +73,7 @@ class VendorHttp:
         self._timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=connect_timeout)
         self._sessions: dict[str, aiohttp.ClientSession] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._once_more = AsyncRetrying(
-            stop=stop_after_attempt(2), retry=retry_if_exception_type(_StaleConnection), reraise=True
-        )
+        self._once_more = AsyncRetrying(stop=stop_after_attempt(2), retry=retry_if_exception(_is_reset), reraise=True)
 
     async def request(
         self,
@@ -91,12 +90,11 @@ class VendorHttp:
             CheckFailed: there is no HTTP answer that could be judged; the reason says why.
             RuntimeError: called from another event loop than the first time.
         """
-        self._egress.check(url)
-        target = URL(url)
+        target = self._egress.check(url)
         try:
+            if method in IDEMPOTENT_METHODS:  # for these, aiohttp itself tries once more after a reset
+                return await self._send(method, target, headers, json, data)
             return await self._once_more(self._send, method, target, headers, json, data)
-        except CheckFailed:
-            raise
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             raise _translated(error, target) from error
 
@@ -109,23 +107,17 @@ class VendorHttp:
     async def _send(
         self, method: str, url: URL, headers: Mapping[str, str] | None, json: object, data: Mapping[str, str] | None
     ) -> Answer:
-        trip = _Trip()
         started = time.perf_counter()
-        try:
-            async with self._session(url.scheme).request(
-                method, url, headers=headers, json=json, data=data, allow_redirects=False, trace_request_ctx=trip
-            ) as response:
-                if 300 <= response.status < 400:
-                    raise CheckFailed(
-                        Reason.BAD_RESPONSE,
-                        f"{url.host} redirects to another address, which is not followed",
-                        evidence={"http_status": response.status},
-                    )
-                body = await _read(response)
-        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-            if trip.reused and trip.connections == 1 and not isinstance(error, aiohttp.ClientConnectorError):
-                raise _StaleConnection from error
-            raise
+        async with self._session(url.scheme).request(
+            method, url, headers=headers, json=json, data=data, allow_redirects=False
+        ) as response:
+            if 300 <= response.status < 400:
+                raise CheckFailed(
+                    Reason.BAD_RESPONSE,
+                    f"{url.host} redirects to another address, which is not followed",
+                    evidence={"http_status": response.status},
+                )
+            body = await _read(response)
         return Answer(response.status, response.headers, body, (time.perf_counter() - started) * 1000)
 
     def _session(self, scheme: str) -> aiohttp.ClientSession:
@@ -149,7 +141,6 @@ class VendorHttp:
             max_headers=_HEADERS,
             max_line_size=_HEADER_BYTES,
             max_field_size=_HEADER_BYTES,
-            trace_configs=[_tracing()],
         )
 
 
@@ -159,6 +150,13 @@ def user_agent() -> str:
     from registry.versions import framework_version
 
     return f"connector-registry/{framework_version()}"
+
+
+def _is_reset(error: BaseException) -> bool:
+    """Did the vendor close a connection, typically a kept one, before it answered?"""
+    return isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError) and not isinstance(
+        error, aiohttp.ClientConnectorError
+    )
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
@@ -196,36 +194,6 @@ class _GuardedResolver(AbstractResolver):
         await self._system.close()
 
 
-class _StaleConnection(Exception):
-    """A kept connection was closed by the vendor just as it was used again: worth one more try."""
-
-
-class _Trip:
-    """How one request travelled: whether on a kept connection, and on how many in all."""
-
-    __slots__ = ("connections", "reused")
-
-    def __init__(self) -> None:
-        self.connections = 0
-        self.reused = False
-
-
-def _tracing() -> aiohttp.TraceConfig:
-    """Tells each request's `_Trip` of its connections; aiohttp itself already retries a GET once."""
-    config = aiohttp.TraceConfig()
-
-    async def reused(_session: aiohttp.ClientSession, context: SimpleNamespace, _event: object) -> None:
-        context.trace_request_ctx.reused = True
-        context.trace_request_ctx.connections += 1
-
-    async def created(_session: aiohttp.ClientSession, context: SimpleNamespace, _event: object) -> None:
-        context.trace_request_ctx.connections += 1
-
-    config.on_connection_reuseconn.append(reused)
-    config.on_connection_create_start.append(created)
-    return config
-
-
 _TRANSPORT: tuple[tuple[tuple[type[BaseException], ...], Reason, str], ...] = (
     ((aiohttp.ClientConnectorDNSError,), Reason.UNREACHABLE, "the name {host} cannot be resolved"),
     ((aiohttp.ClientConnectorCertificateError,), Reason.UNREACHABLE, "the TLS certificate of {host} is not valid"),
@@ -236,7 +204,7 @@ _TRANSPORT: tuple[tuple[tuple[type[BaseException], ...], Reason, str], ...] = (
     ((aiohttp.ClientPayloadError,), Reason.BAD_RESPONSE, "the answer of {host} broke off or is badly encoded"),
     ((aiohttp.ClientResponseError,), Reason.BAD_RESPONSE, "the answer of {host} is not valid HTTP"),
     ((aiohttp.InvalidURL,), Reason.MISCONFIGURED, "the address is not a valid URL"),
-    ((aiohttp.ClientConnectionError, OSError, _StaleConnection), Reason.UNREACHABLE, "{host} closed the connection"),
+    ((aiohttp.ClientConnectionError, OSError), Reason.UNREACHABLE, "{host} closed the connection"),
     ((ValueError,), Reason.MISCONFIGURED, "the credential has characters that cannot be sent"),
 )
 """Transport error → reason and sentence; the first row that fits counts."""

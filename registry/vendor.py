@@ -99,17 +99,18 @@ class VendorConnector:
         with session.step("api"):
             answer = await session.request(method, url, headers=headers, json=json)
             missing = answer.status in absent and not is_page(answer)
-            failure = None if missing else self.judge(session, answer, headers)
-            step = _step(failure, self.manifest)
-            if failure and step == "api":
-                raise failure
-            if not failure and not missing:
-                return Reply(self.read(answer, shape), answer)
-        if failure:
-            with session.step(step):
-                self.limits(session, answer)
-                raise failure
-        raise Absent
+            found = None if missing else self.read(session, answer, shape, headers)
+            if isinstance(found, CheckFailed):
+                step = self._step(found)
+                if step == "api":
+                    raise found
+            elif found is not None:
+                return Reply(found, answer)
+        if found is None:
+            raise Absent
+        with session.step(step):
+            self.limits(session, answer)
+            raise found
 
     async def fetch(
         self,
@@ -122,23 +123,41 @@ class VendorConnector:
     ) -> Shape:
         """One POST inside a step that is open already, such as the exchange of a token. Raises `CheckFailed`."""
         answer = await session.request("POST", url, headers=headers, data=data)
-        failure = self.judge(session, answer, headers)
-        if failure:
-            raise failure
-        return self.read(answer, shape)
+        found = self.read(session, answer, shape, headers)
+        if isinstance(found, CheckFailed):
+            raise found
+        return found
 
-    def judge(self, session: CheckSession, answer: Answer, headers: Mapping[str, str]) -> CheckFailed | None:
-        """The tables' verdict on an answer. A credential that the vendor echoes is masked.
+    def read(
+        self, session: CheckSession, answer: Answer, shape: type[Shape], headers: Mapping[str, str]
+    ) -> Shape | CheckFailed:
+        """`judge`, with what only this tenant's configuration knows.
 
-        An access token whose configured end has passed is expired, even where the vendor just refuses it.
+        A credential of the request's `headers` that the vendor echoes is masked. An access token whose configured
+        end has passed is expired, even where the vendor just refuses it.
         """
-        failure = classify(self.rules, self.facts(answer))
-        if failure is None:
-            return None
+        found = self.judge(answer, shape)
+        if not isinstance(found, CheckFailed):
+            return found
         ends_ms = self.expires_ms
-        if failure.reason is Reason.CREDENTIAL_REJECTED and ends_ms is not None and ends_ms <= session.now_ms:
-            failure.reason = Reason.CREDENTIAL_EXPIRED
-        return masked(failure, *(headers[name] for name in _CREDENTIAL_HEADERS if name in headers))
+        if found.reason is Reason.CREDENTIAL_REJECTED and ends_ms is not None and ends_ms <= session.now_ms:
+            found.reason = Reason.CREDENTIAL_EXPIRED
+        return masked(found, *(headers[name] for name in _CREDENTIAL_HEADERS if name in headers))
+
+    @classmethod
+    def judge(cls, answer: Answer, shape: type[Shape]) -> Shape | CheckFailed:
+        """The body of a success, which has the documented shape; or what the tables say of any other answer."""
+        wrong = ""
+        if 200 <= answer.status < 300:
+            try:
+                return shape.model_validate_json(answer.body)
+            except ValidationError as error:
+                where = ".".join(str(part) for part in error.errors()[0]["loc"])
+                wrong = f"{where} is not as documented" if where else "it is not the documented JSON"
+        facts = cls.facts(answer)
+        return classify(cls.rules, facts) or CheckFailed(
+            Reason.BAD_RESPONSE, f"the answer cannot be used: {wrong}", evidence=facts.evidence
+        )
 
     @property
     def expires_ms(self) -> int | None:
@@ -153,18 +172,6 @@ class VendorConnector:
     def facts(cls, answer: Answer) -> Facts:
         """What this vendor's answer says; subclasses read their vendor's error bodies."""
         return facts_of(answer, kept=cls.kept)
-
-    @classmethod
-    def read(cls, answer: Answer, shape: type[Shape]) -> Shape:
-        """The body in its documented shape, or `CheckFailed` with ``bad_response`` that names the field."""
-        try:
-            return shape.model_validate_json(answer.body)
-        except ValidationError as error:
-            where = ".".join(str(part) for part in error.errors()[0]["loc"])
-            what = f"{where} is not as documented" if where else "it is not the documented JSON"
-            raise CheckFailed(
-                Reason.BAD_RESPONSE, f"the answer cannot be used: {what}", evidence=cls.facts(answer).evidence
-            ) from None
 
     async def exchanged(
         self,
@@ -192,6 +199,10 @@ class VendorConnector:
         del session.steps[first:]
         token, _ = await self._token(session, credential, exchange)
         await check(token)
+
+    def _step(self, failure: CheckFailed) -> str:
+        step = STEPS.get(failure.reason, "api")
+        return step if step in self.manifest.steps else "api"
 
     async def _token(
         self, session: CheckSession, credential: str, exchange: Callable[[], Awaitable[Token]]
@@ -224,11 +235,6 @@ def read_settings(kind: type[Own], config: ConnectorConfig) -> Own:
         first = error.errors()[0]
         field = ".".join(str(part) for part in ("settings", *first["loc"]))
         raise InvalidConfig(f"{field}: {first['msg']}") from None
-
-
-def _step(failure: CheckFailed | None, manifest: ConnectorMetadata) -> str:
-    step = STEPS.get(failure.reason, "api") if failure else "api"
-    return step if step in manifest.steps else "api"
 
 
 def reveal(secret: SecretRef | SecretStr) -> str:

@@ -247,8 +247,10 @@ def _headers(token: str) -> Mapping[str, str]:
 
 def _ends_ms(told: str | None) -> int | None:
     """``2026-10-31 12:00:00 UTC`` or ``… +0200`` as Unix milliseconds."""
+    if told is None:
+        return None
     try:
-        moment = dt.datetime.strptime((told or "").replace("UTC", "+0000"), "%Y-%m-%d %H:%M:%S %z")
+        moment = dt.datetime.strptime(told.replace("UTC", "+0000"), "%Y-%m-%d %H:%M:%S %z")
     except ValueError:
         return None
     return int(moment.timestamp() * 1000)

@@ -11,9 +11,9 @@ from typing import ClassVar, Literal
 from registry import forecast
 from registry.advice import advice
 from registry.check import CheckSession
-from registry.classify import Facts, Rule, classify, facts_of
+from registry.classify import Facts, Rule, facts_of
 from registry.connector import BearerAuth, ConnectorConfig, ConnectorMetadata, OAuth2Auth
-from registry.errors import InvalidConfig
+from registry.errors import CheckFailed, InvalidConfig
 from registry.health import Fault, Reason
 from registry.http import Answer
 from registry.vendor import Document, ScopedSettings, VendorConnector, error_body, read_settings, require_scopes, reveal
@@ -124,10 +124,9 @@ class Slack(VendorConnector):
         """``api.test`` needs no token."""
         with session.step("api"):
             answer = await session.request("POST", f"{base_url}/api/api.test")
-            failure = classify(RULES, cls.facts(answer))
-            if failure:
-                raise failure
-            cls.read(answer, Ping)
+            found = cls.judge(answer, Ping)
+            if isinstance(found, CheckFailed):
+                raise found
 
     @classmethod
     def facts(cls, answer: Answer) -> Facts:
