@@ -35,7 +35,7 @@ MAX_NAME = 255
 _REFERENCE = re.compile(r"gcp://(projects/([^/\s]+)/secrets/([A-Za-z0-9_-]+)/versions/[A-Za-z0-9_-]+)")
 
 
-class GcpSecrets:
+class SecretManagerSecrets:
     """Reads and seals secrets named ``<prefix><tenant>--<rest>`` of one project.
 
     Its HTTP client blocks, so each call runs in a thread of the running loop.

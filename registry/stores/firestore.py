@@ -1,0 +1,366 @@
+"""Configurations in Google Firestore. The only file that imports its client.
+
+One document a pair, ``tenant-connectors/{tenant}/connectors/{connector}``, and below it its ``revisions``. The tenant's
+own document is never written, so everything is enumerated by collection group, which needs the indexes of
+``firestore.indexes.json``. A write is a read and then a commit with the precondition that nothing changed since: a
+lock-taking transaction would wait for the others instead of noticing them.
+https://firebase.google.com/docs/firestore/reference/rpc/google.firestore.v1
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import datetime as dt
+import uuid
+import weakref
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, TypeVar
+
+from tenacity import AsyncRetrying, retry_if_exception, stop_before_delay, wait_random_exponential
+
+from registry.clean import clean
+from registry.connector import ConnectorConfig
+from registry.errors import InvalidId, StoreUnavailable
+from registry.extras import lacking
+from registry.ids import Pair, decoded, encoded, tenant_id
+from registry.stores import Broken, Changes, Page, Revision, StoredConfig, TenantConfigStore
+from registry.stores.rows import KEPT_REVISIONS, Row, checked, dumped, following, not_configured, prepared
+from registry.stores.sweep import Position, Sweep
+
+if TYPE_CHECKING:
+    from google.cloud.firestore_v1 import (
+        AsyncClient,
+        AsyncCollectionReference,
+        AsyncDocumentReference,
+        AsyncQuery,
+        DocumentSnapshot,
+    )
+
+    Snapshot = DocumentSnapshot[AsyncDocumentReference]
+
+T = TypeVar("T")
+Call = Callable[["AsyncClient", float], Awaitable[T]]
+
+ROOT = "tenant-connectors"
+GROUP = "connectors"
+_FIRST = f"{ROOT}/!/{GROUP}/!"  # "!" and "~" sort before and after every encoded id
+_LAST = f"{ROOT}/~/{GROUP}/~"
+_NAMES = 500  # documents whose names are read at a time while looking for tenants
+
+
+class FirestoreStore(TenantConfigStore):
+    """A `TenantConfigStore` in Firestore, or in its emulator where ``FIRESTORE_EMULATOR_HOST`` is set.
+
+    Args:
+        project: Google Cloud project; None takes the environment's.
+        database: the database's name.
+        budget: seconds for one call with its retries before `StoreUnavailable`.
+        overlap: seconds that `changes_since` reads again, since a commit may become visible later than one with a
+            later timestamp; a commit takes at most a minute.
+
+    Raises:
+        StoreUnavailable: the client is not installed.
+    """
+
+    def __init__(
+        self,
+        project: str | None = None,
+        *,
+        database: str = "(default)",
+        budget: float = 5.0,
+        overlap: float = 60.0,
+    ) -> None:
+        if install := lacking("google.cloud.firestore_v1", "gcp"):
+            raise StoreUnavailable(f"the Firestore store needs another package: {install}")
+        self._project, self._database = project, database
+        self._budget, self._overlap = budget, dt.timedelta(seconds=overlap)
+        self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncClient] = weakref.WeakKeyDictionary()
+        self._closing: set[asyncio.Task[None]] = set()
+
+    async def get_config(self, pair: Pair) -> StoredConfig:
+        pair = checked(pair)
+        snapshot = await self._call(lambda client, timeout: _document(client, pair).get(retry=None, timeout=timeout))
+        if not snapshot.exists:
+            raise not_configured(pair)
+        return _row(pair, snapshot).stored()
+
+    async def set_config(
+        self, pair: Pair, config: ConnectorConfig, *, actor: str, expected: int | None = None
+    ) -> StoredConfig:
+        document = dumped(checked(pair), config)
+        rows = await self._write([(pair, document)], actor=actor, expected=expected)
+        return rows[0].stored()
+
+    async def set_many(self, items: Sequence[tuple[Pair, ConnectorConfig]], *, actor: str) -> list[StoredConfig]:
+        written: dict[Pair, StoredConfig] = {}
+        documents = prepared(items)
+        for _, group in groupby(sorted(documents, key=_tenant_of), key=_tenant_of):
+            for row in await self._write(list(group), actor=actor, expected=None):
+                written[row.pair] = row.stored()
+        return [written[pair] for pair, _ in documents]
+
+    async def delete_config(self, pair: Pair, *, actor: str, expected: int | None = None) -> int:
+        rows = await self._write([(checked(pair), None)], actor=actor, expected=expected)
+        return rows[0].revision
+
+    async def list_connectors(self, tenant: str) -> list[str]:
+        folder = f"{ROOT}/{encoded(tenant_id(tenant))}/{GROUP}"
+        found = await self._select(lambda client: _live(client.collection(folder)).select([]))
+        return sorted(pair.connector for snapshot in found if (pair := _pair(snapshot)))
+
+    async def list_tenants(self, *, cursor: str | None = None, limit: int = 100) -> Page[str]:
+        tenants: dict[str, None] = {}
+        after = f"{ROOT}/{encoded(cursor)}/{GROUP}/~" if cursor else _FIRST
+        while len(tenants) <= limit:
+            found = await self._select(_names(after))
+            tenants |= {pair.tenant: None for snapshot in found if (pair := _pair(snapshot))}
+            if len(found) < _NAMES:
+                break
+            after = f"{found[-1].reference.parent.path}/~"  # past what is left of that tenant
+        names = list(tenants)
+        return Page(tuple(names[:limit]), names[limit - 1] if len(names) > limit else None)
+
+    async def list_pairs(self, *, cursor: str | None = None, limit: int = 500) -> Page[StoredConfig | Broken]:
+        after = cursor if cursor and cursor.count("/") == _FIRST.count("/") else _FIRST
+        found = await self._select(lambda client: _named(client, after).limit(limit + 1))
+        items = tuple(_row(pair, snapshot).listed() for snapshot in found[:limit] if (pair := _pair(snapshot)))
+        return Page(items, found[limit - 1].reference.path if len(found) > limit else None)
+
+    async def changes_since(self, cursor: str | None, *, limit: int = 500) -> Changes:
+        sweep = Sweep.loaded(cursor)
+        found = await self._select(lambda client: _changed(client, sweep.start).limit(limit))
+        settled = [snapshot for snapshot in found if _read(snapshot) - _updated(snapshot) >= self._overlap]
+        seen = [(_updated(snapshot).isoformat(), snapshot.reference.path) for snapshot in found]
+        more = len(found) == limit
+        items = tuple(_row(pair, snapshot).change() for snapshot in found if (pair := _pair(snapshot)))
+        return Changes(items, sweep.advanced(seen, settled=len(settled), more=more).dumped(), more)
+
+    async def history(self, pair: Pair, limit: int = KEPT_REVISIONS) -> list[Revision]:
+        pair = checked(pair)
+
+        def query(client: AsyncClient) -> AsyncQuery:
+            revisions = _document(client, pair).collection("revisions")
+            latest: AsyncQuery = revisions.order_by("revision", direction="DESCENDING").limit(limit)
+            return latest
+
+        return [_row(pair, snapshot).past() for snapshot in await self._select(query)]
+
+    async def ping(self) -> None:
+        await self._call(lambda client, timeout: client.document("ping/ping").get(retry=None, timeout=timeout))
+
+    async def aclose(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._retire(self._clients.get(loop))
+        await asyncio.gather(*(closing for closing in self._closing if closing.get_loop() is loop))
+
+    async def _select(self, query: Callable[[AsyncClient], AsyncQuery]) -> list[Snapshot]:
+        return await self._call(lambda client, timeout: query(client).get(retry=None, timeout=timeout))
+
+    async def _write(self, items: Sequence[tuple[Pair, str | None]], *, actor: str, expected: int | None) -> list[Row]:
+        write_id = uuid.uuid4().hex
+        return await self._call(
+            lambda client, timeout: _commit(client, timeout, items, actor=actor, expected=expected, write_id=write_id)
+        )
+
+    async def _call(self, call: Call[T]) -> T:
+        """Run `call` with a client and the seconds it has, again while that may help, within the budget."""
+        from google.api_core.exceptions import GoogleAPIError, ServiceUnavailable
+        from google.auth.exceptions import GoogleAuthError
+
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._budget
+        retrying = AsyncRetrying(
+            retry=retry_if_exception(_passing),
+            stop=stop_before_delay(self._budget),
+            wait=wait_random_exponential(multiplier=0.05, max=1.0),
+            reraise=True,
+        )
+
+        async def attempt() -> T:
+            client = self._client()
+            try:
+                return await call(client, max(0.1, deadline - loop.time()))
+            except ServiceUnavailable:
+                self._retire(client)
+                raise
+
+        try:
+            return await retrying(attempt)
+        except (GoogleAPIError, GoogleAuthError) as error:
+            message = clean(f"{type(error).__name__} {error}")
+            raise StoreUnavailable(f"the configuration store Firestore cannot be used: {message}") from None
+
+    def _client(self) -> AsyncClient:
+        """The running loop's client: gRPC's channels belong to the loop that made them."""
+        from google.cloud.firestore_v1 import AsyncClient
+
+        loop = asyncio.get_running_loop()
+        if loop not in self._clients:
+            try:
+                self._clients[loop] = AsyncClient(project=self._project, database=self._database)
+            except OSError as error:  # no project is named anywhere
+                raise StoreUnavailable(f"the configuration store Firestore cannot be used: {error}") from None
+        return self._clients[loop]
+
+    def _retire(self, client: AsyncClient | None) -> None:
+        """Close a client when its running calls have ended, and let the next call make another.
+
+        A channel that lost its server waits up to two minutes before it connects again.
+        """
+        loop = asyncio.get_running_loop()
+        if client is None or self._clients.get(loop) is not client:
+            return
+        del self._clients[loop]
+        channel = client._firestore_api.transport.grpc_channel  # noqa: SLF001 - AsyncClient.close() leaves it open
+        closing = loop.create_task(channel.close(grace=self._budget))
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+
+
+async def _commit(
+    client: AsyncClient,
+    timeout: float,
+    items: Sequence[tuple[Pair, str | None]],
+    *,
+    actor: str,
+    expected: int | None,
+    write_id: str,
+) -> list[Row]:
+    """Read the pairs, then write them all unless one changed in between, which raises `Aborted`.
+
+    `write_id` tells our own earlier attempt, whose answer was lost, from somebody else's write.
+    """
+    from google.api_core import exceptions
+
+    references = [_document(client, pair) for pair, _ in items]
+    found = {
+        snapshot.reference.path: snapshot async for snapshot in client.get_all(references, retry=None, timeout=timeout)
+    }
+    snapshots = [found[reference.path] for reference in references]
+    if all((snapshot.to_dict() or {}).get("write_id") == write_id for snapshot in snapshots):
+        return [_row(pair, snapshot) for (pair, _), snapshot in zip(items, snapshots, strict=True)]
+    batch = client.batch()
+    rows = []
+    for (pair, document), snapshot in zip(items, snapshots, strict=True):
+        old = _row(pair, snapshot) if snapshot.exists else None
+        rows.append(following(old, pair, document, actor=actor, expected=expected, now_ms=0))
+        fields = _fields(rows[-1]) | {"write_id": write_id}
+        if snapshot.exists:
+            batch.update(snapshot.reference, fields, client.write_option(last_update_time=snapshot.update_time))
+        else:
+            batch.create(snapshot.reference, fields)
+    for row in rows:
+        revisions = _document(client, row.pair).collection("revisions")
+        batch.create(revisions.document(str(row.revision)), _fields(row))
+        if row.revision > KEPT_REVISIONS:
+            batch.delete(revisions.document(str(row.revision - KEPT_REVISIONS)))
+    try:
+        results = await batch.commit(retry=None, timeout=timeout)
+    except (exceptions.FailedPrecondition, exceptions.Conflict, exceptions.NotFound) as error:
+        raise exceptions.Aborted("changed meanwhile") from error  # type: ignore[no-untyped-call]  # google-api-core's
+    stamps = [result.transform_results[0].timestamp_value for result in results[: len(rows)]]
+    return [dataclasses.replace(row, updated_ms=_ms(stamp)) for row, stamp in zip(rows, stamps, strict=True)]
+
+
+def _path(pair: Pair) -> str:
+    return f"{ROOT}/{encoded(pair.tenant)}/{GROUP}/{encoded(pair.connector)}"
+
+
+def _document(client: AsyncClient, pair: Pair) -> AsyncDocumentReference:
+    return client.document(_path(pair))
+
+
+def _live(query: AsyncQuery | AsyncCollectionReference) -> AsyncQuery:
+    from google.cloud.firestore_v1.base_query import FieldFilter
+
+    return query.where(filter=FieldFilter("deleted", "==", False))  # noqa: FBT003 - a field's value
+
+
+def _named(client: AsyncClient, after: str) -> AsyncQuery:
+    """What is configured, in the order of paths, beyond the path `after`."""
+    from google.cloud.firestore_v1.base_query import FieldFilter
+
+    return (
+        _live(client.collection_group(GROUP))
+        .where(filter=FieldFilter("__name__", ">", client.document(after)))
+        .where(filter=FieldFilter("__name__", "<", client.document(_LAST)))
+        .order_by("__name__")
+    )
+
+
+def _names(after: str) -> Callable[[AsyncClient], AsyncQuery]:
+    return lambda client: _named(client, after).select([]).limit(_NAMES)
+
+
+def _changed(client: AsyncClient, start: Position | None) -> AsyncQuery:
+    """What was written after `start`, in the order of time, tombstones too."""
+    from google.cloud.firestore_v1.base_query import FieldFilter
+
+    timestamp, path = start or ("1970-01-01T00:00:00+00:00", _FIRST)
+    since = dt.datetime.fromisoformat(timestamp)
+    return (
+        client.collection_group(GROUP)
+        .where(filter=FieldFilter("updated_at", ">=", since))
+        .order_by("updated_at")
+        .order_by("__name__")
+        .start_after({"updated_at": since, "__name__": client.document(path)})
+    )
+
+
+def _pair(snapshot: Snapshot) -> Pair | None:
+    """Whose document this is; None for somebody else's collection of the same name."""
+    root, tenant, _, connector = [*snapshot.reference.path.split("/"), "", "", ""][:4]
+    try:
+        pair = checked(Pair(decoded(connector), decoded(tenant)))
+    except InvalidId:
+        return None
+    return pair if root == ROOT and _path(pair) == snapshot.reference.path else None
+
+
+def _fields(row: Row) -> dict[str, object]:
+    from google.cloud.firestore_v1 import SERVER_TIMESTAMP
+
+    return {
+        "tenant": row.pair.tenant,
+        "connector": row.pair.connector,
+        "revision": row.revision,
+        "deleted": row.document is None,
+        "document": row.document,
+        "actor": row.actor,
+        "updated_at": SERVER_TIMESTAMP,
+    }
+
+
+def _row(pair: Pair, snapshot: Snapshot) -> Row:
+    fields = snapshot.to_dict() or {}
+    document = None if fields.get("deleted") else str(fields.get("document"))  # what is no text is not JSON either
+    revision, actor = fields.get("revision"), str(fields.get("actor"))
+    return Row(pair, revision if isinstance(revision, int) else 0, document, actor, _ms(_updated(snapshot)))
+
+
+def _updated(snapshot: Snapshot) -> dt.datetime:
+    stamp = (snapshot.to_dict() or {}).get("updated_at")
+    return stamp if isinstance(stamp, dt.datetime) else dt.datetime.fromtimestamp(0, dt.UTC)
+
+
+def _read(snapshot: Snapshot) -> dt.datetime:
+    """The server's time at the read; queries give it as protobuf's type, whatever the annotation says."""
+    stamp: object = snapshot.read_time
+    return stamp if isinstance(stamp, dt.datetime) else snapshot.read_time.ToDatetime(tzinfo=dt.UTC)
+
+
+def _ms(stamp: dt.datetime) -> int:
+    return round(stamp.timestamp() * 1000)
+
+
+def _tenant_of(item: tuple[Pair, str]) -> str:
+    return item[0].tenant
+
+
+def _passing(error: BaseException) -> bool:
+    """Whether trying again may help: the server is away, overloaded, or somebody else wrote first."""
+    from google.api_core.exceptions import Aborted, Cancelled, ResourceExhausted, ServerError
+
+    return isinstance(error, ServerError | Aborted | Cancelled | ResourceExhausted)
