@@ -106,13 +106,11 @@ def _secrets(settings: Settings) -> SecretResolver:
     sealing: SealingBackend | None = None
     if settings.encryption_keys:
         sealing = EncryptedSecrets(settings.encryption_keys)
+        backends.append(sealing)
     if settings.secret_manager_project:
         from registry.secrets.gcp import SecretManagerSecrets
 
-        sealing, backends = (
-            SecretManagerSecrets(settings.secret_manager_project, prefix=settings.secret_manager_prefix),
-            [*backends, *([sealing] if sealing else [])],
-        )
+        sealing = SecretManagerSecrets(settings.secret_manager_project, prefix=settings.secret_manager_prefix)
     return SecretResolver(backends, sealing=sealing, ttl=settings.secret_ttl)
 
 

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
+from redis.exceptions import LockError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry as SyncRetry
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 AWAY = (RedisError, OSError, TimeoutError)
 """What a call raises when Redis is away, slow, loading, read-only or out of memory."""
 
-__all__ = ["AWAY", "Redis", "RedisTimeoutError", "SyncRedis", "connect", "connect_sync", "script"]
+__all__ = ["AWAY", "LockError", "Redis", "RedisTimeoutError", "SyncRedis", "connect", "connect_sync", "script"]
 
 
 def connect(url: str, timeout: float, *, retries: int = 1) -> Redis:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import builtins
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from registry import keys
 from registry.check import build
 from registry.configuring import parse_config
+from registry.connection import LockError
 from registry.connector import Connector, ConnectorConfig, ConnectorFactory, ConnectorMetadata
 from registry.errors import ConnectorUnhealthy, IncompatibleConnector, InvalidConfig, UnknownConnector
 from registry.health import HealthStatus, Reason, Status
@@ -197,20 +199,25 @@ class ConnectorRegistry:
         await self.aclose()
 
     async def _check_once(self, pair: Pair, before: HealthStatus) -> HealthStatus:
-        """Make the check, unless another process is at it: then wait for its result."""
+        """Make the check, unless another process is at it or has just done it: then its result is the answer."""
         parts, timeout = self._parts, self._parts.settings.check_timeout
-        lock = keys.lock(parts.schedule.shard(pair), pair)
-        if not await parts.redis.set(lock, "1", nx=True, px=int(timeout * 1000) + 2_000):
+        lock = parts.redis.lock(keys.lock(parts.schedule.shard(pair), pair), timeout=timeout + 2, blocking=False)
+        if not await lock.acquire():
             return await self._wait(pair, before, timeout)
         try:
-            task = await parts.schedule.task(pair)
-            if task is None:
-                return absent(pair, Reason.NOT_CONFIGURED, parts.clock.now_ms())
-            verdict = await parts.checker.check(task.scheduled)
-            written = await parts.recorder.record([Outcome(task, verdict)])
+            status = await parts.cache.status(pair)
+            return status if status.version != before.version else await self._check_now(pair)
         finally:
-            await parts.redis.delete(lock)
-        record = written.get(pair)
+            with suppress(LockError):  # it expired: nothing is ours to give back
+                await lock.release()
+
+    async def _check_now(self, pair: Pair) -> HealthStatus:
+        parts = self._parts
+        task = await parts.schedule.task(pair)
+        if task is None:
+            return absent(pair, Reason.NOT_CONFIGURED, parts.clock.now_ms())
+        verdict = await parts.checker.check(task.scheduled)
+        record = (await parts.recorder.record([Outcome(task, verdict)])).get(pair)
         return seen(pair, record, parts.clock.now_ms()) if record else await parts.cache.status(pair)
 
     async def _wait(self, pair: Pair, before: HealthStatus, timeout: float) -> HealthStatus:

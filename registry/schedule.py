@@ -8,7 +8,7 @@ become due again), and two dispatchers never hold the same pair.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import cast
@@ -101,26 +101,28 @@ class Schedule:
         args: list[str | int] = [pair.tenant, pair.connector, revision, TOMBSTONE_MS]
         return bool(await self._remove(keys=self._keys(pair), args=args))
 
-    async def claim(self, connectors: Iterable[str], most: int) -> list[Claim]:
-        """Take up to `most` due pairs of `connectors` for one lease; nobody else gets them meanwhile."""
+    async def claim(self, room: Mapping[str, int]) -> list[Claim]:
+        """Take due pairs for one lease; nobody else gets them meanwhile.
+
+        Args:
+            room: for each connector about how many pairs to take (up to one more for each shard).
+        """
         claims: list[Claim] = []
-        names = list(connectors)
-        while names and most > 0:
-            slots = [(name, shard) for name in names for shard in range(self.shards)]
-            share = max(1, min(CLAIM_AT_MOST, most // len(slots) + 1))
+        left = {name: pairs for name, pairs in room.items() if pairs > 0}
+        while left:
+            share = {name: min(CLAIM_AT_MOST, pairs // self.shards + 1) for name, pairs in left.items()}
+            slots = [(name, shard) for name in left for shard in range(self.shards)]
             async with self.redis.pipeline(transaction=False) as pipe:
                 for name, shard in slots:
                     claim_keys = [keys.due(shard, name), keys.fence(shard)]
-                    await self._claim(keys=claim_keys, args=[share, self._lease_ms], client=pipe)
+                    await self._claim(keys=claim_keys, args=[share[name], self._lease_ms], client=pipe)
                 answers = await pipe.execute()
-            full: set[str] = set()
-            for (name, shard), rows in zip(slots, answers, strict=True):
-                if rows:
-                    claims.append(_claim(name, shard, rows))
-                    most -= len(claims[-1].tenants)
-                    if len(claims[-1].tenants) == share:
-                        full.add(name)
-            names = [name for name in names if name in full]
+            taken = [_claim(*slot, rows) for slot, rows in zip(slots, answers, strict=True) if rows]
+            claims += taken
+            full = {claim.connector for claim in taken if len(claim.tenants) == share[claim.connector]}
+            for claim in taken:
+                left[claim.connector] -= len(claim.tenants)
+            left = {name: pairs for name, pairs in left.items() if pairs > 0 and name in full}
         return claims
 
     async def fence(self, pair: Pair) -> int:

@@ -6,7 +6,8 @@ a hanging vendor fills its own half of the queue, never everybody's.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from math import ceil
 
 from registry import keys
 from registry.bootstrap import Parts
@@ -22,12 +23,8 @@ async def dispatch(parts: Parts, publish: Callable[[Batch], None]) -> int:
 
     `publish` sends one batch to the workers. If it raises, the claims not yet sent are handed back.
     """
-    room = await _room(parts)
-    free = sum(room.values())
-    if not free:
-        return 0
     size = parts.settings.batch_size
-    claims = await parts.schedule.claim([name for name, batches in room.items() if batches], free * size)
+    claims = await parts.schedule.claim({name: batches * size for name, batches in (await _room(parts)).items()})
     batches = batched(claims, size)
     await _in_flight(parts, batches)
     try:
@@ -42,7 +39,7 @@ async def dispatch(parts: Parts, publish: Callable[[Batch], None]) -> int:
 
 
 async def _room(parts: Parts) -> dict[str, int]:
-    """How many more batches of each connector may be in flight. Batches never heard of again are counted as lost."""
+    """How many batches of each connector to send now. Batches never heard of again are counted as lost."""
     now, names = parts.clock.now_ms(), parts.catalog.list()
     async with parts.redis.pipeline(transaction=False) as pipe:
         pipe.zcount(keys.CHILDREN, now - CHILD_SILENCE_MS, "+inf")
@@ -53,9 +50,19 @@ async def _room(parts: Parts) -> dict[str, int]:
     lost, flying = sum(counts[::2]), dict(zip(names, counts[1::2], strict=True))
     if lost:
         await parts.redis.hincrby(keys.PLATFORM, "batches_lost", lost)
-    most = max(1, children) * parts.settings.batches_per_slot
+    due = {
+        name: ceil(pairs / parts.settings.batch_size)
+        for name, (_, pairs) in (await parts.schedule.depth(names)).items()
+    }
+    return allot(due, flying, max(1, children) * parts.settings.batches_per_slot)
+
+
+def allot(due: Mapping[str, int], flying: Mapping[str, int], most: int) -> dict[str, int]:
+    """Share out the free places among `most` batches in flight: to each what it needs, up to half of all places."""
     free = max(0, most - sum(flying.values()))
-    return {name: min(free, max(0, max(1, most // 2) - count)) for name, count in flying.items()}
+    wanted = {name: min(batches, max(0, max(1, most // 2) - flying[name])) for name, batches in due.items()}
+    scale = min(1.0, free / max(1, sum(wanted.values())))
+    return {name: ceil(batches * scale) for name, batches in wanted.items()}
 
 
 async def _in_flight(parts: Parts, batches: list[Batch]) -> None:

@@ -24,7 +24,8 @@ async def publish(parts: Parts, owner: str) -> bool:
     async def still_ours() -> bool:
         return await lease.hold(ttl) == fence
 
-    if settings.pushgateway_url and await push(parts, still_ours, fence):
+    await parts.redis.hset(keys.PLATFORM, "publisher_fence", str(fence))
+    if settings.pushgateway_url and await push(parts, still_ours):
         await parts.redis.hset(keys.PLATFORM, "publish_ms", str(parts.clock.now_ms()))
     return True
 

@@ -44,7 +44,7 @@ def shard_families(snapshot: ShardSnapshot, *, tenants: bool) -> Iterator[Metric
     yield from _checks(snapshot.counters)
 
 
-def platform_families(snapshot: PlatformSnapshot, *, fence: int) -> Iterator[Metric]:
+def platform_families(snapshot: PlatformSnapshot) -> Iterator[Metric]:
     """The families about the system itself; they belong to no shard."""
     facts = snapshot.facts
     last = GaugeMetricFamily(
@@ -75,7 +75,9 @@ def platform_families(snapshot: PlatformSnapshot, *, fence: int) -> Iterator[Met
     yield GaugeMetricFamily(
         "registry_claim_lag_seconds", "How late the latest claims were.", facts.get("lag_ms", 0) / 1000
     )
-    yield GaugeMetricFamily("registry_publisher_fence", "Grows with every change of publisher.", value=fence)
+    yield GaugeMetricFamily(
+        "registry_publisher_fence", "Grows with every change of publisher.", value=facts.get("publisher_fence", 0)
+    )
 
 
 def _aggregates(statuses: Iterable[HealthStatus]) -> Iterator[Metric]:

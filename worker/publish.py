@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, push_to_gateway
 
 from registry.bootstrap import Parts
 from worker.metrics import fresh_registry, platform_families, shard_families
-from worker.snapshot import platform_snapshot, shard_snapshot
+from worker.snapshot import platform_snapshot, shard_snapshot, whole_snapshot
 
 log = structlog.get_logger(__name__)
 
@@ -22,7 +22,7 @@ PLATFORM_SHARD = "platform"
 """The grouping value under which the system's own families are pushed."""
 
 
-async def push(parts: Parts, still_ours: Callable[[], Awaitable[bool]], fence: int) -> bool:
+async def push(parts: Parts, still_ours: Callable[[], Awaitable[bool]]) -> bool:
     """Replace every group; False when the lease was lost on the way or a push failed.
 
     `still_ours` is asked before each group, so that a publisher that was replaced stops writing.
@@ -32,8 +32,14 @@ async def push(parts: Parts, still_ours: Callable[[], Awaitable[bool]], fence: i
         families = shard_families(await shard_snapshot(parts, shard), tenants=settings.metrics_tenants)
         if not await still_ours() or not await _put(parts, str(shard), fresh_registry(families)):
             return False
-    families = platform_families(await platform_snapshot(parts), fence=fence)
+    families = platform_families(await platform_snapshot(parts))
     return await _put(parts, PLATFORM_SHARD, fresh_registry(families))
+
+
+async def exposition(parts: Parts) -> CollectorRegistry:
+    """The same content in one registry, for ``/metrics``."""
+    families = list(shard_families(await whole_snapshot(parts), tenants=parts.settings.metrics_tenants))
+    return fresh_registry([*families, *platform_families(await platform_snapshot(parts))])
 
 
 async def _put(parts: Parts, shard: str, registry: CollectorRegistry) -> bool:

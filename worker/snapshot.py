@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import cast
@@ -44,6 +45,15 @@ async def shard_snapshot(parts: Parts, shard: int) -> ShardSnapshot:
             async for status in _statuses(parts, shard, page):
                 seen_pairs[Pair(status.connector, status.tenant_id or "*")] = status
     return ShardSnapshot(tuple(seen_pairs.values()), _numbers(await parts.redis.hgetall(keys.counters(shard))))
+
+
+async def whole_snapshot(parts: Parts) -> ShardSnapshot:
+    """All shards as one: what ``/metrics`` shows, where no `shard` label tells them apart."""
+    shards = [await shard_snapshot(parts, shard) for shard in range(parts.settings.shards)]
+    counters: Counter[str] = Counter()
+    for shard in shards:
+        counters.update(shard.counters)
+    return ShardSnapshot(tuple(status for shard in shards for status in shard.statuses), counters)
 
 
 async def platform_snapshot(parts: Parts) -> PlatformSnapshot:

@@ -1,0 +1,121 @@
+import asyncio
+from asyncio.subprocess import PIPE, STDOUT
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from registry.bootstrap import Parts, assemble
+from registry.health import Reason
+from registry.ids import Pair
+from registry.lease import Lease
+from registry.settings import Settings
+from tests.fixtures_prometheus import fetched
+from tests.test_schedule import enter, record
+from worker.housekeeping import publish
+from worker.metrics import shard_families
+from worker.publish import exposition
+from worker.snapshot import shard_snapshot
+
+REASONS = {"acme": Reason.OK, "globex": Reason.CREDENTIAL_REJECTED, "initech": Reason.MONITOR_ERROR}
+
+
+@pytest.fixture
+async def parts(settings: Settings, pushgateway: str) -> AsyncIterator[Parts]:
+    """Three checked pairs, and a Pushgateway to push to."""
+    made = assemble(settings.model_copy(update={"pushgateway_url": pushgateway, "pushgateway_job": "test"}))
+    for tenant, reason in REASONS.items():
+        await enter(made, Pair("github", tenant))
+        task = await made.schedule.task(Pair("github", tenant))
+        assert task is not None
+        await record(made, task, reason)
+    yield made
+    await made.aclose()
+
+
+def samples(text: str, name: str) -> dict[str, float]:
+    """The samples of one family by tenant."""
+    return {
+        sample.labels.get("tenant_id", ""): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == name
+    }
+
+
+async def exposed(parts: Parts) -> str:
+    return generate_latest(await exposition(parts)).decode()
+
+
+async def test_the_pushgateway_shows_every_pair(parts: Parts, pushgateway: str) -> None:
+    assert await publish(parts, "test:1")
+    health = samples(fetched(f"{pushgateway}/metrics"), "registry_connector_health")
+    assert {tenant: health[tenant] for tenant in REASONS} == {"acme": 1.0, "globex": 0.0, "initech": -1.0}
+
+
+async def test_there_is_one_group_a_shard_whatever_it_holds(parts: Parts, pushgateway: str) -> None:
+    await publish(parts, "test:1")
+    groups = {
+        sample.labels["shard"]
+        for family in text_string_to_metric_families(fetched(f"{pushgateway}/metrics"))
+        for sample in family.samples
+        if sample.name == "push_time_seconds" and sample.labels["job"] == "test"
+    }
+    assert groups == {"0", "1", "2", "3", "platform"}
+
+
+async def test_a_removed_pair_leaves_the_pushgateway(parts: Parts, pushgateway: str) -> None:
+    await publish(parts, "test:1")
+    await parts.schedule.remove(Pair("github", "globex"), 2)
+    await publish(parts, "test:1")
+    assert "globex" not in samples(fetched(f"{pushgateway}/metrics"), "registry_connector_health")
+
+
+async def test_only_one_process_is_the_publisher(parts: Parts) -> None:
+    assert await publish(parts, "one:1")
+    assert not await publish(parts, "two:2")
+
+
+async def test_the_publishers_fence_grows_with_each_new_owner(parts: Parts) -> None:
+    one, two = Lease(parts.redis, "t", "one"), Lease(parts.redis, "t", "two")
+    assert [await one.hold(0), await two.hold(60), await one.hold(60), await two.hold(60)] == [1, 2, 0, 2]
+
+
+async def test_a_pushgateway_that_is_away_harms_nothing(parts: Parts) -> None:
+    away = assemble(parts.settings.model_copy(update={"pushgateway_url": "http://127.0.0.1:9"}))
+    assert await publish(away, "test:1")
+    assert (await parts.cache.status(Pair("github", "acme"))).healthy
+    await away.aclose()
+
+
+async def test_what_is_exposed_follows_prometheus_practice(parts: Parts, promtool: Path) -> None:
+    text = await exposed(parts)
+    process = await asyncio.create_subprocess_exec(promtool, "check", "metrics", stdin=PIPE, stdout=PIPE, stderr=STDOUT)
+    complaints, _ = await process.communicate(text.encode())
+    assert (process.returncode, complaints.decode()) == (0, "")
+
+
+async def test_checks_are_counted_and_timed_by_connector(parts: Parts) -> None:
+    text = await exposed(parts)
+    rows = {
+        (s.name, s.labels.get("reason"), s.labels.get("le")): s.value
+        for family in text_string_to_metric_families(text)
+        for s in family.samples
+        if s.labels.get("connector") == "github"
+    }
+    total = sum(value for (name, _, _), value in rows.items() if name == "registry_health_checks_total")
+    assert total == 3
+    assert rows["registry_health_check_duration_seconds_count", None, None] == 3
+    assert rows["registry_health_check_duration_seconds_bucket", None, "+Inf"] == 3
+
+
+async def test_without_tenant_series_the_aggregates_remain(parts: Parts) -> None:
+    names = {
+        family.name
+        for shard in range(parts.settings.shards)
+        for family in shard_families(await shard_snapshot(parts, shard), tenants=False)
+    }
+    assert "registry_connector_health" not in names
+    assert "registry_connector_pairs" in names

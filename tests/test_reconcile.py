@@ -1,0 +1,90 @@
+import pytest
+
+from registry import keys
+from registry.bootstrap import Parts
+from registry.connector import ConnectorConfig
+from registry.health import Reason
+from registry.ids import SYSTEM, Pair
+from tests.fixtures_redis import RedisServer
+from tests.test_schedule import ACME, CONFIG, GLOBEX, record
+
+
+async def scheduled(parts: Parts, pair: Pair) -> int | None:
+    (found,) = await parts.schedule.get([pair])
+    return found.revision if found else None
+
+
+async def test_what_the_store_has_is_scheduled(parts: Parts) -> None:
+    await parts.store.set_many([(ACME, CONFIG), (GLOBEX, CONFIG)], actor="test")
+    await parts.reconciler.run()
+    assert [await scheduled(parts, ACME), await scheduled(parts, GLOBEX)] == [1, 1]
+
+
+async def test_every_connectors_endpoint_is_scheduled_once(parts: Parts) -> None:
+    await parts.reconciler.run()
+    found = await parts.schedule.get([Pair(name, SYSTEM) for name in parts.catalog.list()])
+    assert [service.base_url for service in found if service] == [
+        parts.catalog.load(name).manifest.default_base_url for name in parts.catalog.list()
+    ]
+
+
+async def test_changes_are_followed(parts: Parts) -> None:
+    await parts.reconciler.run()
+    await parts.store.set_config(ACME, CONFIG, actor="test")
+    assert await parts.reconciler.run() == {"changed": 1}
+    await parts.store.delete_config(ACME, actor="test")
+    assert await parts.reconciler.run() == {"changed": 1}
+    assert await scheduled(parts, ACME) is None
+    assert await parts.reconciler.run() == {"changed": 0}
+
+
+async def test_a_changed_credential_voids_the_verdict_and_a_changed_label_does_not(parts: Parts) -> None:
+    await parts.store.set_config(ACME, CONFIG, actor="test")
+    await parts.reconciler.run()
+    task = await parts.schedule.task(ACME)
+    assert task is not None
+    await record(parts, task)
+
+    await parts.store.set_config(ACME, CONFIG.model_copy(update={"label": "main"}), actor="test")
+    await parts.reconciler.run()
+    assert (await parts.cache.status(ACME)).reason is Reason.OK
+
+    other = ConnectorConfig.model_validate({"auth": {"type": "bearer", "token": "env://OTHER"}})
+    await parts.store.set_config(ACME, other, actor="test")
+    await parts.reconciler.run()
+    assert (await parts.cache.status(ACME)).reason is Reason.NOT_CHECKED
+
+
+async def test_the_schedule_is_rebuilt_after_redis_lost_its_data(parts: Parts, redis_server: RedisServer) -> None:
+    await parts.store.set_many([(Pair("github", f"t{n}"), CONFIG) for n in range(60)], actor="test")
+    await parts.reconciler.run()
+    with redis_server.client() as client:
+        client.flushall()
+    await parts.reconciler.run()
+    depth = await parts.schedule.depth(["github"])
+    pairs, due = depth["github"]
+    assert pairs == 61, "sixty tenants and the service check"
+    assert due < 20, "spread over an interval, not all at once"
+
+
+async def test_what_the_store_does_not_know_is_taken_out(parts: Parts) -> None:
+    await parts.schedule.put(ACME, 7, CONFIG, reset=True)
+    await parts.store.set_config(GLOBEX, CONFIG, actor="test")
+    assert (await parts.reconciler.run())["removed"] == 1
+    assert await scheduled(parts, ACME) is None
+    assert await scheduled(parts, GLOBEX) == 1
+
+
+async def test_only_a_complete_index_is_believed(parts: Parts) -> None:
+    assert (await parts.cache.status(ACME)).reason is Reason.NOT_CHECKED
+    await parts.reconciler.run()
+    assert (await parts.cache.status(ACME)).reason is Reason.NOT_CONFIGURED
+    assert await parts.redis.exists(*[keys.epoch(shard) for shard in range(parts.settings.shards)]) == 4
+
+
+@pytest.mark.parametrize("rounds", [1, 3])
+async def test_a_round_without_changes_changes_nothing(parts: Parts, rounds: int) -> None:
+    await parts.store.set_config(ACME, CONFIG, actor="test")
+    for _ in range(rounds):
+        await parts.reconciler.run()
+    assert await scheduled(parts, ACME) == 1
