@@ -6,6 +6,7 @@ next sweep. A sweep itself goes on from exact positions: it ends however many ch
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,4 +53,6 @@ def _position(value: object) -> Position | None:
     if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
         raise TypeError("not a position")
     timestamp, path = value
+    if dt.datetime.fromisoformat(timestamp).tzinfo is None or path.count("/") % 2 == 0:
+        raise ValueError("not a position")
     return timestamp, path
