@@ -45,6 +45,8 @@ def configure_logs(settings: Settings) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=settings.log_level, force=True)
+    for chatty in ("celery.app.trace", "celery.beat", "celery.worker.strategy"):  # a line for every task and tick
+        logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLogger().level))
 
 
 def mask(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -28,7 +28,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_file=RUN_DIR / "env", extra="ignore", frozen=True, hide_input_in_errors=True)
 
     redis_url: str = Field("redis://127.0.0.1:6379/1", description="The health cache and the schedule.")
-    broker_url: str = Field("redis://127.0.0.1:6379/0", description="Celery's broker; use `noeviction` there.")
+    broker_url: str = Field("redis://127.0.0.1:6379/0", description="Celery's broker, in Celery's own spelling; `noeviction`.")
     redis_timeout: Seconds = Field(5.0, description="Seconds a worker waits for Redis to connect or answer.")
     read_timeout: Seconds = Field(0.05, description="Seconds a facade read waits for Redis before it says unknown.")
     shards: int = Field(16, ge=1, le=1024, description="Shards of cache, schedule and metrics; fixed for a deployment.")
@@ -81,12 +81,12 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="What is logged.")
 
     @property
-    def celery_broker_url(self) -> str:
-        """`broker_url` as Celery spells it: it has a scheme of its own for Unix sockets."""
+    def broker_redis_url(self) -> str:
+        """`broker_url` as redis-py spells it: Celery has a scheme of its own for Unix sockets."""
         parts = urlsplit(self.broker_url)
-        if parts.scheme != "unix":
+        if parts.scheme != "redis+socket":
             return self.broker_url
-        return f"redis+socket://{parts.path}?virtual_host={dict(parse_qsl(parts.query)).get('db', '0')}"
+        return f"unix://{parts.path}?db={dict(parse_qsl(parts.query)).get('virtual_host', '0')}"
 
     @field_validator("encryption_keys", "egress_allow", mode="before")
     @classmethod
@@ -94,14 +94,14 @@ class Settings(BaseSettings):
         return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
-def load_settings() -> Settings:
-    """Read the environment.
+def load_settings(*, env_file: Path | None = RUN_DIR / "env") -> Settings:
+    """Read the environment, and what `env_file` adds to it.
 
     Raises:
         InvalidConfig: a variable has an unusable value; the message names each one, not its content.
     """
     try:
-        return Settings()
+        return Settings(_env_file=env_file)
     except ValidationError as error:
         wrong = "; ".join(f"{str(e['loc'][0]).upper()}: {e['msg'].lower()}" for e in error.errors())
         raise InvalidConfig(f"the environment does not fit: {wrong}") from None

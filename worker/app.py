@@ -29,7 +29,7 @@ SIGN_OF_LIFE = 5.0
 settings: Settings = load_settings()
 app = Celery("connectors", include=["worker.tasks"])
 app.conf.update(
-    broker_url=settings.celery_broker_url,
+    broker_url=settings.broker_url,
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
     broker_transport_options={
