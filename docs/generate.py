@@ -1,0 +1,101 @@
+"""Writes the tables in ``docs/`` that come from the code: ``python docs/generate.py``, or ``--check`` to compare only.
+
+Each page is a function without arguments that returns the page's whole text; `PAGES` names its file.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import UnionType
+from typing import Annotated, Literal, Union, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+from registry.settings import Settings
+
+DOCS = Path(__file__).parent
+
+
+def settings_page() -> str:
+    """Every setting of `registry.settings.Settings`: variable, default, meaning."""
+    rows = [_setting(name, field) for name, field in Settings.model_fields.items()]
+    return "\n".join(
+        [
+            "# Settings",
+            "",
+            "Each is an environment variable. What the environment leaves open is read from `.run/env`, then from the",
+            "defaults here. Generated from `registry/settings.py` by `make docs`.",
+            "",
+            "| variable | default | values | meaning |",
+            "|---|---|---|---|",
+            *rows,
+            "",
+        ]
+    )
+
+
+PAGES: Mapping[str, Callable[[], str]] = {"settings.md": settings_page}
+
+
+def stale() -> list[str]:
+    """The pages whose file is not what the code says."""
+    return [name for name, page in PAGES.items() if not _same(DOCS / name, page())]
+
+
+def main(arguments: list[str]) -> int:
+    """Write the pages, or with ``--check`` name those to be written; returns the exit code."""
+    if arguments == ["--check"]:
+        names = stale()
+        if names:
+            sys.stderr.write(f"out of date, run `make docs`: {', '.join(names)}\n")
+        return 1 if names else 0
+    if arguments:
+        sys.stderr.write("usage: python docs/generate.py [--check]\n")
+        return 2
+    for name, page in PAGES.items():
+        (DOCS / name).write_text(page(), encoding="utf-8")
+    return 0
+
+
+def _same(file: Path, text: str) -> bool:
+    return file.exists() and file.read_text(encoding="utf-8") == text
+
+
+def _setting(name: str, field: FieldInfo) -> str:
+    cells = (f"`{name.upper()}`", _default(field), _values(field), field.description or "")
+    return " | ".join(["", *(cell.replace("|", r"\|") for cell in cells), ""]).strip()
+
+
+def _default(field: FieldInfo) -> str:
+    value = field.default
+    if value is None or value in ((), {}):
+        return ""
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def _values(field: FieldInfo) -> str:
+    kind = _plain(field.annotation)
+    if get_origin(kind) is Literal:
+        return ", ".join(f"`{value}`" for value in get_args(kind))
+    rules = field.metadata
+    bounds = [f"{sign} {getattr(rule, key):g}" for rule in rules for key, sign in _BOUNDS if hasattr(rule, key)]
+    return ", ".join([_KINDS.get(kind, "text"), *bounds])
+
+
+def _plain(kind: object) -> object:
+    """`kind` without ``None`` and without ``Annotated``."""
+    if get_origin(kind) is Annotated:
+        return _plain(get_args(kind)[0])
+    if get_origin(kind) in (Union, UnionType):
+        return _plain(next(part for part in get_args(kind) if part is not type(None)))
+    return kind
+
+
+_BOUNDS = (("gt", ">"), ("ge", "≥"), ("lt", "<"), ("le", "≤"))
+_KINDS: Mapping[object, str] = {int: "whole number", float: "number", bool: "`true`, `false`", Path: "path"}
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
