@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from registry.tokens import TokenCache
 
 Run = Callable[["CheckSession"], Awaitable[None]]
+Prepare = Callable[[], Awaitable[Run]]
 
 
 class CheckSession:
@@ -86,7 +87,7 @@ class CheckSession:
 
 async def run_check(
     pair: Pair,
-    run: Run,
+    prepare: Prepare,
     *,
     http: VendorHttp,
     tokens: TokenCache,
@@ -98,15 +99,17 @@ async def run_check(
     """Run one check to its verdict, whatever happens.
 
     Args:
-        run: builds the connector and lets it check, see `tenant_check` and `service_check`.
+        prepare: what is to be done before the vendor is asked, see `tenant_check` and `service_check`.
         now_ms: the shared clock, Unix milliseconds.
-        timeout: the whole check's deadline in seconds, from now.
+        timeout: seconds for the calls to the vendor; as many again for what comes before them, which is ours.
         actions: the connector's own advice by reason; where it has none, readers see the reason table's.
     """
     session = CheckSession(pair, http, tokens, now_ms=now_ms(), manifest=manifest)
     started = time.perf_counter()
     outcome: CheckFailed | None = None
     try:
+        run = await _prepared(prepare, timeout)
+        started = time.perf_counter()
         async with asyncio.timeout(timeout):
             await run(session)
     except CheckFailed as failure:
@@ -122,26 +125,41 @@ async def run_check(
     return _verdict(session, outcome, actions or {}, latency_ms=_since(started), checked_ms=now_ms())
 
 
-def tenant_check(factory: ConnectorFactory, resolve: Callable[[], Awaitable[ConnectorConfig]]) -> Run:
-    """The check of a pair: resolve its secrets, build its connector, let it look, close it."""
+def tenant_check(factory: ConnectorFactory, resolve: Callable[[], Awaitable[ConnectorConfig]]) -> Prepare:
+    """The check of a pair: resolve its secrets, build its connector; then let it look, and close it."""
 
-    async def run(session: CheckSession) -> None:
+    async def prepare() -> Run:
         connector = await build(factory, await resolve())
-        try:
-            await connector.check(session)
-        finally:
-            await connector.aclose()
 
-    return run
+        async def run(session: CheckSession) -> None:
+            try:
+                await connector.check(session)
+            finally:
+                await connector.aclose()
+
+        return run
+
+    return prepare
 
 
-def service_check(connector: type[Connector], base_url: str) -> Run:
+def service_check(connector: type[Connector], base_url: str) -> Prepare:
     """The credential-free check of an endpoint (scope SYSTEM)."""
+
+    async def prepare() -> Run:
+        return run
 
     async def run(session: CheckSession) -> None:
         await connector.check_service(session, base_url)
 
-    return run
+    return prepare
+
+
+async def _prepared(prepare: Prepare, timeout: float) -> Run:
+    try:
+        async with asyncio.timeout(timeout):
+            return await prepare()
+    except TimeoutError:
+        raise SecretUnavailable(f"the secret store did not answer within {timeout:g} s") from None
 
 
 async def build(factory: ConnectorFactory, config: ConnectorConfig) -> Connector:

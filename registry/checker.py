@@ -5,10 +5,10 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 from registry.catalog import Catalog, Loaded
-from registry.check import Run, run_check, service_check, tenant_check
+from registry.check import Prepare, run_check, service_check, tenant_check
 from registry.clock import SharedClock
 from registry.connector import ConnectorConfig
-from registry.errors import ConnectorError
+from registry.errors import ConnectorError, ConnectorUnusable
 from registry.health import Fault, Reason, Verdict
 from registry.http import VendorHttp
 from registry.schedule import Scheduled
@@ -37,11 +37,12 @@ class Checker:
         pair = scheduled.pair
         try:
             loaded = self._catalog.load(pair.connector)
+            prepare = self._prepare(loaded, scheduled)
         except ConnectorError as error:
             return Verdict(Reason.MONITOR_ERROR, Fault.PLATFORM, self._clock.now_ms(), str(error))
         verdict = await run_check(
             pair,
-            self._run(loaded, scheduled),
+            prepare,
             http=self._http,
             tokens=self._tokens,
             manifest=loaded.manifest,
@@ -69,10 +70,10 @@ class Checker:
         except ConnectorError:
             return scheduled.pair.connector
 
-    def _run(self, loaded: Loaded, scheduled: Scheduled) -> Run:
+    def _prepare(self, loaded: Loaded, scheduled: Scheduled) -> Prepare:
         if scheduled.config is None:
             if loaded.cls is None:
-                raise ConnectorError(f"connector {scheduled.pair.connector} has no service check")
+                raise ConnectorUnusable(f"connector {scheduled.pair.connector} has no service check")
             return service_check(loaded.cls, self.base_url(scheduled))
         config = self._located(scheduled.config, scheduled)
 

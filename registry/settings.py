@@ -6,8 +6,11 @@ The table in ``docs/settings.md`` is generated from these descriptions.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Literal
 from urllib.parse import parse_qsl, urlsplit
 
@@ -28,7 +31,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_file=RUN_DIR / "env", extra="ignore", frozen=True, hide_input_in_errors=True)
 
     redis_url: str = Field("redis://127.0.0.1:6379/1", description="The health cache and the schedule.")
-    broker_url: str = Field("redis://127.0.0.1:6379/0", description="Celery's broker, in Celery's own spelling; `noeviction`.")
+    broker_url: str = Field(
+        "redis://127.0.0.1:6379/0", description="Celery's broker, in Celery's spelling; `noeviction`."
+    )
     redis_timeout: Seconds = Field(5.0, description="Seconds a worker waits for Redis to connect or answer.")
     read_timeout: Seconds = Field(0.05, description="Seconds a facade read waits for Redis before it says unknown.")
     shards: int = Field(16, ge=1, le=1024, description="Shards of cache, schedule and metrics; fixed for a deployment.")
@@ -105,3 +110,8 @@ def load_settings(*, env_file: Path | None = RUN_DIR / "env") -> Settings:
     except ValidationError as error:
         wrong = "; ".join(f"{str(e['loc'][0]).upper()}: {e['msg'].lower()}" for e in error.errors())
         raise InvalidConfig(f"the environment does not fit: {wrong}") from None
+
+
+def environment(more: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
+    """The environment of a child process: this one's, with `more`."""
+    return {**os.environ, **more}

@@ -1,0 +1,134 @@
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from registry.check import CheckSession, Prepare, run_check, tenant_check
+from registry.connector import ConnectorConfig
+from registry.egress import EgressPolicy
+from registry.errors import CheckFailed, SecretNotFound, SecretUnavailable
+from registry.health import Fault, Reason, StepStatus, Verdict
+from registry.http import VendorHttp
+from registry.ids import Pair
+from registry.tokens import TokenCache
+from tests.plugin import Plugin, plugin_config
+
+CONFIG = ConnectorConfig.model_validate(plugin_config())
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[VendorHttp]:
+    made = VendorHttp(EgressPolicy(()))
+    yield made
+    await made.aclose()
+
+
+async def checked(http: VendorHttp, prepare: Prepare) -> Verdict:
+    pair = Pair("plugin", "acme")
+    tokens = TokenCache()
+    return await run_check(
+        pair, prepare, http=http, tokens=tokens, manifest=Plugin.manifest, now_ms=lambda: 1_000, timeout=0.05
+    )
+
+
+def steps(run: object) -> Prepare:
+    """A check whose steps are `run`."""
+
+    async def prepare() -> object:
+        return run
+
+    return prepare  # type: ignore[return-value]  # the tests' runs are plain coroutine functions
+
+
+async def config() -> ConnectorConfig:
+    return CONFIG
+
+
+async def test_a_check_that_says_nothing_is_ok(http: VendorHttp) -> None:
+    verdict = await checked(http, tenant_check(Plugin, config))
+    assert (verdict.reason, verdict.fault, verdict.checked_ms) == (Reason.OK, Fault.NONE, 1_000)
+    assert [(step.name, step.status) for step in verdict.checks] == [("auth", StepStatus.PASS)]
+
+
+async def test_an_instance_is_closed_whatever_happens(http: VendorHttp) -> None:
+    Plugin.made.clear()
+
+    async def broken() -> ConnectorConfig:
+        return ConnectorConfig.model_validate(plugin_config(bug=True))
+
+    await checked(http, tenant_check(Plugin, broken))
+    assert [instance.closed for instance in Plugin.made] == [True]
+
+
+async def test_a_vendor_that_hangs_is_a_timeout(http: VendorHttp) -> None:
+    async def run(session: CheckSession) -> None:
+        with session.step("api"):
+            await asyncio.Event().wait()
+
+    verdict = await checked(http, steps(run))
+    assert (verdict.reason, verdict.fault) == (Reason.TIMEOUT, Fault.VENDOR)
+    assert (verdict.checks[0].status, verdict.checks[0].error) == (StepStatus.FAIL, "not finished within the deadline")
+
+
+async def test_a_secret_store_that_hangs_is_not_the_vendors_timeout(http: VendorHttp) -> None:
+    async def hang() -> ConnectorConfig:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    verdict = await checked(http, tenant_check(Plugin, hang))
+    assert (verdict.reason, verdict.fault) == (Reason.SECRET_UNAVAILABLE, Fault.PLATFORM)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (SecretUnavailable("the store is down"), Reason.SECRET_UNAVAILABLE),
+        (SecretNotFound("no such secret"), Reason.MISCONFIGURED),
+        (RuntimeError("oops"), Reason.MONITOR_ERROR),
+    ],
+)
+async def test_what_goes_wrong_before_the_vendor_is_asked(http: VendorHttp, error: Exception, reason: Reason) -> None:
+    async def resolve() -> ConnectorConfig:
+        raise error
+
+    assert (await checked(http, tenant_check(Plugin, resolve))).reason is reason
+
+
+async def test_a_warning_degrades_and_a_failure_counts_more(http: VendorHttp) -> None:
+    async def warned(session: CheckSession) -> None:
+        with session.step("quota"):
+            session.warn(Reason.QUOTA_LOW, "3 of 5000 left")
+
+    async def failed(session: CheckSession) -> None:
+        await warned(session)
+        with session.step("auth"):
+            raise CheckFailed(Reason.CREDENTIAL_REJECTED, "revoked")
+
+    verdict = await checked(http, steps(warned))
+    assert (verdict.reason, verdict.checks[0].status, verdict.error) == (
+        Reason.QUOTA_LOW,
+        StepStatus.WARN,
+        "3 of 5000 left",
+    )
+    assert (await checked(http, steps(failed))).reason is Reason.CREDENTIAL_REJECTED
+
+
+async def test_vendor_text_is_cut_stripped_and_masked(http: VendorHttp) -> None:
+    async def run(session: CheckSession) -> None:
+        session.note(code="bad\x00code")
+        raise CheckFailed(Reason.VENDOR_ERROR, "ghp_abcdefghij\x1b[31m" + "x" * 5_000, evidence={"n": 1})
+
+    verdict = await checked(http, steps(run))
+    assert verdict.error is not None
+    assert verdict.error.startswith("[masked] [31mx")
+    assert len(verdict.error) == 200
+    assert verdict.metadata == {"code": "bad code", "n": 1}
+
+
+async def test_evidence_against_us_sends_nobody_to_the_tenant(http: VendorHttp) -> None:
+    async def run(_: CheckSession) -> None:
+        raise CheckFailed(Reason.CREDENTIAL_REJECTED, "our clock is wrong", fault=Fault.PLATFORM)
+
+    verdict = await checked(http, steps(run))
+    assert verdict.fault is Fault.PLATFORM
+    assert (verdict.action or "").startswith("Operators:")
