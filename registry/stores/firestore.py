@@ -118,7 +118,7 @@ class FirestoreStore(TenantConfigStore):
             tenants |= {pair.tenant: None for snapshot in found if (pair := _pair(snapshot))}
             if len(found) < _NAMES:
                 break
-            after = f"{found[-1].reference.parent.path}/~"  # past what is left of that tenant
+            after = f"{found[-1].reference.path.rpartition('/')[0]}/~"  # past what is left of that tenant
         names = list(tenants)
         return Page(tuple(names[:limit]), names[limit - 1] if len(names) > limit else None)
 
