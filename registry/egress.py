@@ -30,6 +30,7 @@ _EMBEDDED = (
 
 _ALSO_REFUSED: tuple[Network, ...] = (
     IPv4Network("168.63.129.16/32"),  # Azure's platform address: metadata and DNS, though it looks public
+    IPv4Network("192.0.0.0/24"),  # protocol assignments, RFC 6890; Oracle's metadata
     IPv4Network("192.88.99.0/24"),  # 6to4 relays, RFC 7526
     IPv6Network("64:ff9b:1::/48"),  # local NAT64, RFC 8215
     IPv6Network("fec0::/10"),  # site-local, RFC 3879

@@ -213,18 +213,28 @@ class VendorConnector:
 
     @classmethod
     async def is_there(
-        cls, session: CheckSession, method: str, url: str, expected: Collection[int], *, json: object = None
+        cls,
+        session: CheckSession,
+        method: str,
+        url: str,
+        expected: Collection[int],
+        *,
+        json: object = None,
+        shape: type[Shape] | None = None,
     ) -> None:
-        """The service check: without a credential, the API answers with one of the `expected` statuses."""
+        """The service check: without a credential, the API answers with an `expected` status (and in this shape)."""
         with session.step("api"):
             answer = await session.request(method, url, json=json)
             if answer.status in expected and not is_page(answer):
+                found = cls.judge(answer, shape) if shape else None
+            else:
+                facts = cls.facts(answer)
+                found = classify((), facts) or CheckFailed(Reason.BAD_RESPONSE, f"HTTP {answer.status} is not expected")
+            if not isinstance(found, CheckFailed):
                 return
-            facts = cls.facts(answer)
-            failure = classify((), facts) or CheckFailed(Reason.BAD_RESPONSE, f"HTTP {answer.status} was not expected")
-            if failure.reason is Reason.RATE_LIMITED:  # without a credential, the limit is that of our address
-                failure.fault = Fault.PLATFORM
-            raise failure
+            if found.reason is Reason.RATE_LIMITED:  # without a credential, the limit is that of our address
+                found.fault = Fault.PLATFORM
+            raise found
 
 
 def read_settings(kind: type[Own], config: ConnectorConfig) -> Own:

@@ -13,7 +13,7 @@ from registry.advice import advice
 from registry.check import CheckSession
 from registry.classify import Facts, Rule, facts_of
 from registry.connector import BearerAuth, ConnectorConfig, ConnectorMetadata, OAuth2Auth
-from registry.errors import CheckFailed, InvalidConfig
+from registry.errors import InvalidConfig
 from registry.health import Fault, Reason
 from registry.http import Answer
 from registry.vendor import Document, ScopedSettings, VendorConnector, error_body, read_settings, require_scopes, reveal
@@ -122,11 +122,7 @@ class Slack(VendorConnector):
     @classmethod
     async def check_service(cls, session: CheckSession, base_url: str) -> None:
         """``api.test`` needs no token."""
-        with session.step("api"):
-            answer = await session.request("POST", f"{base_url}/api/api.test")
-            found = cls.judge(answer, Ping)
-            if isinstance(found, CheckFailed):
-                raise found
+        await cls.is_there(session, "POST", f"{base_url}/api/api.test", (200,), shape=Ping)
 
     @classmethod
     def facts(cls, answer: Answer) -> Facts:

@@ -221,10 +221,6 @@ def _linear_error(message: str, kind: str, code: str, status: int) -> dict[str, 
 def slack(call: Call) -> Reply:
     """``POST /api/auth.test``: errors come with status 200. https://docs.slack.dev/reference/methods/auth.test"""
     headers = {"X-Slack-Req-Id": "demo0slack"}
-    if call.path == "/api/api.test":
-        return Reply(200, {"ok": True}, headers)
-    if call.path != "/api/auth.test":
-        return Reply(200, {"ok": False, "error": "unknown_method"}, headers)
     match call.fault:
         case "error_503":
             return Reply(503, {"ok": False, "error": "service_unavailable"}, headers)
@@ -234,6 +230,10 @@ def slack(call: Call) -> Reply:
             return Reply(200, {"ok": False, "error": "token_revoked"}, headers)
         case "expired":
             return Reply(200, {"ok": False, "error": "token_expired"}, headers)
+    if call.path == "/api/api.test":
+        return Reply(200, {"ok": True}, headers)
+    if call.path != "/api/auth.test":
+        return Reply(200, {"ok": False, "error": "unknown_method"}, headers)
     if call.tenant is None:
         return Reply(200, {"ok": False, "error": "invalid_auth" if "Authorization" in call.headers else "not_authed"})
     headers["X-OAuth-Scopes"] = "chat:write" if call.fault == "missing_scope" else "chat:write,channels:read,users:read"

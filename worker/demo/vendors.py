@@ -91,15 +91,24 @@ class DemoVendors:
         host: the address to listen on.
         port: 0 takes a free one.
         slow: seconds a ``slow`` answer takes.
+        now: the vendors' clock, Unix seconds.
     """
 
-    def __init__(self, host: str = "127.0.0.1", port: int = 0, *, slow: float = SLOW_SECONDS) -> None:
+    def __init__(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        *,
+        slow: float = SLOW_SECONDS,
+        now: Callable[[], float] = time.time,
+    ) -> None:
         self.script = Script()
         self.requests: Counter[str] = Counter()
         self.url = ""
         self._host = host
         self._port = port
         self._slow = slow
+        self._now = now
         self._runner: web.ServerRunner | None = None
 
     async def start(self) -> str:
@@ -139,7 +148,7 @@ class DemoVendors:
         tenant = tenant_of(request.headers, body)
         fault = self.script.of(tenant, "vertex" if vendor == "google" else vendor)
         broken = await self._misbehave(fault)
-        call = Call(f"/{path}", tenant, fault, request.headers, body, time.time())
+        call = Call(f"/{path}", tenant, fault, request.headers, body, self._now())
         return broken or _send(speak(call))
 
     async def _misbehave(self, fault: str) -> web.Response | None:
