@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
-from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_exponential_jitter
+from tenacity import Retrying, retry_if_exception, stop_before_delay, wait_random_exponential
 
 from registry.clean import clean
 from registry.connector import SecretRef
@@ -119,8 +119,8 @@ class SecretManagerSecrets:
         deadline = time.monotonic() + self._budget
         retrying = Retrying(
             retry=retry_if_exception(_transient),
-            stop=stop_after_delay(self._budget),
-            wait=wait_exponential_jitter(initial=0.1, max=1.0, jitter=0.1),
+            stop=stop_before_delay(self._budget),
+            wait=wait_random_exponential(multiplier=0.05, max=1.0),
             reraise=True,
         )
         return retrying(lambda: call(self._opened(), max(0.1, deadline - time.monotonic())))
