@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -11,6 +12,8 @@ from typing import Protocol
 
 import pytest
 from aiohttp import web
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from registry.check import run_check, service_check, tenant_check
 from registry.connector import Connector, ConnectorConfig
@@ -157,3 +160,16 @@ def check_service(vendor_http: VendorHttp, tokens: TokenCache) -> CheckService:
 def demo_config(connector: str, vendors: DemoVendors, tenant: int = 1) -> dict[str, object]:
     """The configuration of a demo tenant's connector at these demo vendors."""
     return demo_tenants(tenant, vendors.url)["tenants"][f"acme-{tenant:02d}"][connector]
+
+
+def signed_claims(assertion: str, key: rsa.RSAPublicKey) -> dict[str, object]:
+    """The claims of a JWT whose RS256 signature by `key` holds; else raises."""
+    head, _, signature = assertion.rpartition(".")
+    key.verify(_unpadded(signature), head.encode(), padding.PKCS1v15(), hashes.SHA256())
+    header, claims = (json.loads(_unpadded(part)) for part in head.split("."))
+    assert header["alg"] == "RS256"
+    return dict(claims)
+
+
+def _unpadded(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
