@@ -15,6 +15,7 @@ from registry.connectors import CONNECTORS
 from registry.egress import EgressPolicy
 from registry.facade import ConnectorRegistry
 from registry.http import VendorHttp
+from registry.incidents import IncidentBoard
 from registry.reconcile import Reconciler
 from registry.recording import Recorder
 from registry.schedule import Schedule
@@ -76,7 +77,7 @@ def assemble(settings: Settings | None = None) -> Parts:
         http=http,
         cache=HealthCache(reading, clock, shards=settings.shards),
         schedule=schedule,
-        checker=Checker(catalog, secrets, http, tokens, clock, settings),
+        checker=Checker(catalog, secrets, http, tokens, IncidentBoard(redis), clock, settings),
         recorder=Recorder(redis, clock, settings),
         configurations=Configurations(store, secrets, schedule, catalog),
         reconciler=Reconciler(redis, schedule, store, catalog, clock, settings),

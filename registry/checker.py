@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
+from registry.canary import Canary
 from registry.catalog import Catalog, Loaded
 from registry.check import Prepare, run_check, service_check, tenant_check
 from registry.clock import SharedClock
@@ -11,6 +12,7 @@ from registry.connector import ConnectorConfig
 from registry.errors import ConnectorError, ConnectorUnusable
 from registry.health import Fault, Reason, Verdict
 from registry.http import VendorHttp
+from registry.incidents import NETWORK, IncidentBoard, attribute, ours
 from registry.schedule import Scheduled
 from registry.secrets import SecretResolver
 from registry.settings import Settings
@@ -26,10 +28,12 @@ class Checker:
         secrets: SecretResolver,
         http: VendorHttp,
         tokens: TokenCache,
+        board: IncidentBoard,
         clock: SharedClock,
         settings: Settings,
     ) -> None:
         self._catalog, self._secrets, self._http, self._tokens = catalog, secrets, http, tokens
+        self._board, self._canary = board, Canary(settings.canary_url)
         self._clock, self._settings = clock, settings
 
     async def check(self, scheduled: Scheduled) -> Verdict:
@@ -50,10 +54,23 @@ class Checker:
             now_ms=self._clock.now_ms,
             timeout=self._settings.check_timeout,
         )
-        if verdict.reason is Reason.CREDENTIAL_REJECTED:  # the cached secret may be the old one of a rotation
+        verdict = await self._attributed(verdict, self.endpoint(scheduled))
+        if (
+            verdict.reason is Reason.CREDENTIAL_REJECTED and verdict.fault is Fault.TENANT
+        ):  # the cached secret may be the old one of a rotation
             self._secrets.drop(pair)
             self._tokens.drop(pair)
         return verdict
+
+    async def _attributed(self, verdict: Verdict, endpoint: str) -> Verdict:
+        """Who is at fault, given our canary and what is happening elsewhere."""
+        if verdict.reason in NETWORK and not await self._canary.alive():
+            return ours(verdict, "our own network fails: the canary cannot be reached either")
+        return attribute(verdict, endpoint, await self._board.current())
+
+    def endpoint(self, scheduled: Scheduled) -> str:
+        """What incidents are about: ``connector|host``."""
+        return f"{scheduled.pair.connector}|{self.host(scheduled)}"
 
     def base_url(self, scheduled: Scheduled) -> str:
         """The address that is checked: the configuration's, the operator's, or the vendor's own."""

@@ -217,7 +217,9 @@ class ConnectorRegistry:
         if task is None:
             return absent(pair, Reason.NOT_CONFIGURED, parts.clock.now_ms())
         verdict = await parts.checker.check(task.scheduled)
-        record = (await parts.recorder.record([Outcome(task, verdict)])).get(pair)
+        record = (await parts.recorder.record([Outcome(task, verdict, parts.checker.endpoint(task.scheduled))])).get(
+            pair
+        )
         return seen(pair, record, parts.clock.now_ms()) if record else await parts.cache.status(pair)
 
     async def _wait(self, pair: Pair, before: HealthStatus, timeout: float) -> HealthStatus:

@@ -251,7 +251,8 @@ class HealthCheck:
 class Verdict:
     """What one check concludes by itself, before thresholds (the *raw* verdict).
 
-    Times are Unix milliseconds of the shared clock; `retry_after` is in seconds.
+    Times are Unix milliseconds of the shared clock; `retry_after` is in seconds. `revises` takes back what an
+    earlier check blamed on the vendor. These last two steer what happens next and are not kept.
     """
 
     reason: Reason
@@ -265,6 +266,7 @@ class Verdict:
     quota: Quota | None = None
     retry_after: float | None = None
     action: str | None = None
+    revises: bool = False
 
     @property
     def status(self) -> Status:

@@ -20,6 +20,12 @@ CHILDREN = f"{PREFIX}:children"
 PLATFORM = f"{PREFIX}:platform"
 """Hash of the system's own counters and last success times."""
 
+INCIDENTS = f"{PREFIX}:incidents"
+"""Hash of the open incidents: id → JSON."""
+
+INCIDENT_LOG = f"{PREFIX}:incident-log"
+"""Stream of incidents opened and closed."""
+
 CURSOR = f"{PREFIX}:cursor"
 """How far `reconcile` has followed the store's changes."""
 
@@ -67,6 +73,16 @@ def events(shard: int) -> str:
 def counters(shard: int) -> str:
     """Hash of counters: checks by connector and reason, duration buckets."""
     return f"{PREFIX}:{{s{shard}}}:counters"
+
+
+def tally(shard: int, bucket: int) -> str:
+    """Hash: how the checks of one stretch of time ended, by endpoint and class."""
+    return f"{PREFIX}:{{s{shard}}}:tally:{bucket}"
+
+
+def witnesses(shard: int, bucket: int) -> str:
+    """Set: which tenants (hashed into few slots) saw an endpoint fail in one stretch of time."""
+    return f"{PREFIX}:{{s{shard}}}:witness:{bucket}"
 
 
 def batches(connector: str) -> str:

@@ -65,7 +65,9 @@ def next_due(pair: Pair, record: Record, pace: Pace, now_ms: int, interval: floa
         return now_ms
     due = in_phase(pair, every, now_ms)
     if newest.status is Status.UNHEALTHY:
-        if REASONS[newest.reason].definitive:
+        if REASONS[newest.reason].definitive and record.consecutive == 1:
+            due = now_ms + min(every, pace.confirm_delay)  # nobody is told before it is confirmed
+        elif REASONS[newest.reason].definitive:
             doublings = max(0, record.consecutive - BACKOFF_AFTER)
             longest = max(every, pace.backoff_max)
             due = in_phase(pair, min(longest, every << min(doublings, 16)), now_ms)

@@ -20,6 +20,7 @@ from registry.pace import Pace, fresh_until, hard_ttl, next_due
 from registry.record import Kind, Record, decode, encode
 from registry.schedule import Task
 from registry.settings import Settings
+from registry.tally import BUCKET_MS, KEPT_MS, ending, slot
 from registry.thresholds import Thresholds, advance
 
 EVENTS_CAP = 100_000
@@ -34,10 +35,11 @@ MAX_RACES = 5
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A finished check: what was to be done, and the raw verdict."""
+    """A finished check: what was to be done, the raw verdict, and the endpoint (``connector|host``) it is about."""
 
     task: Task
     verdict: Verdict
+    endpoint: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,9 @@ class Recorder:
         async with self._redis.pipeline(transaction=False) as pipe:
             for (shard, connector), group in groups.items():
                 pairs = [write.outcome.task.pair for write in group]
+                bucket = self._clock.now_ms() // BUCKET_MS
                 script_keys = [keys.due(shard, connector), keys.events(shard), keys.counters(shard)]
+                script_keys += [keys.tally(shard, bucket), keys.witnesses(shard, bucket)]
                 script_keys += [keys.verdict(shard, pair) for pair in pairs]
                 await self._script(keys=script_keys, args=self._args(connector, group), client=pipe)
             answers = await pipe.execute()
@@ -102,15 +106,16 @@ class Recorder:
 
     def _args(self, connector: str, group: list[_Write]) -> list[str | int | bytes]:
         now = self._clock.now_ms()
-        args: list[str | int | bytes] = [EVENTS_CAP, len(group)]
+        counted, tallied = _counted(connector, group), _tallied(group)
+        args: list[str | int | bytes] = [EVENTS_CAP, len(group), len(counted), len(tallied), KEPT_MS]
         for write in group:
             task = write.outcome.task
             ttl = hard_ttl(task.pair, write.record.fresh_until_ms, self._pace, now)
             head = task.previous.head if task.previous else ""
             args += [task.pair.tenant, head, encode(write.record), ttl, write.due_ms, write.transition]
-        for counter, increment in _counted(connector, group).items():
-            args += [counter, increment]
-        return args
+        for name, increment in (*counted.items(), *((name, len(slots)) for name, slots in tallied.items())):
+            args += [name, increment]
+        return args + [f"{name}|{slot}" for name, slots in tallied.items() for slot in dict.fromkeys(slots)]
 
     async def _reread(self, outcomes: list[Outcome]) -> list[Outcome]:
         pairs = [outcome.task.pair for outcome in outcomes]
@@ -151,3 +156,14 @@ def _counted(connector: str, group: list[_Write]) -> Counter[str]:
         counted[f"bucket|{connector}|{bucket}"] += 1
         counted[f"sum_ms|{connector}"] += round(verdict.latency_ms)
     return counted
+
+
+def _tallied(group: list[_Write]) -> dict[str, list[str]]:
+    """How the checks ended by endpoint and class, with the slots of their tenants."""
+    tallied: dict[str, list[str]] = {}
+    for write in group:
+        outcome = write.outcome
+        ended = ending(outcome.verdict, outcome.task.previous)
+        if ended is not None and outcome.task.scheduled.config is not None:
+            tallied.setdefault(f"{outcome.endpoint}|{ended.value}", []).append(slot(outcome.task.pair.tenant))
+    return tallied

@@ -76,6 +76,13 @@ class Settings(BaseSettings):
         {}, description='Base URLs that replace a vendor\'s own, as JSON (`{"github": "https://…"}`).'
     )
 
+    canary_url: str | None = Field(None, description="An address of yours that answers whenever your network works.")
+    incident_window: Seconds = Field(60.0, description="Seconds of checks that incidents are found from.")
+    incident_share: float = Field(0.2, gt=0, le=1, description="Part of an endpoint's checks that must fail.")
+    incident_tenants: int = Field(5, ge=2, description="Tenants of an endpoint that must see it, at least.")
+    incident_hold: Seconds = Field(900.0, description="Seconds mass rejections are the vendor's before believed.")
+    incidents_every: Seconds = Field(5.0, description="Seconds between two looks for incidents.")
+
     pushgateway_url: str | None = Field(None, description="Where gauges are pushed; None: nowhere.")
     pushgateway_job: str = Field("connector_health", description="The `job` of every pushed group.")
     pushgateway_timeout: Seconds = Field(10.0, description="Seconds one PUT may take.")

@@ -49,7 +49,8 @@ def _first(raw: Verdict, *, revision: int, fence: int) -> Record:
 
 
 def _unknown(record: Record, raw: Verdict) -> Record:
-    if raw.checked_ms < record.fresh_until_ms:
+    taken_back = raw.revises and record.status is Status.UNHEALTHY and record.fault is Fault.VENDOR
+    if raw.checked_ms < record.fresh_until_ms and not taken_back:
         return replace(record, raw=raw)
     return _turned(replace(record, verdict=raw, raw=None), raw.status, raw.reason, raw.fault, raw.checked_ms)
 

@@ -47,7 +47,11 @@ def test_a_confirmed_transient_failure_is_checked_at_half_the_interval() -> None
     assert next_due(PAIR, checked(Reason.TIMEOUT, failures=2), PACE, NOW) == NOW + PACE.interval // 2
 
 
-@pytest.mark.parametrize(("consecutive", "intervals"), [(1, 1), (3, 1), (4, 2), (6, 8), (9, 15), (400, 15)])
+def test_a_first_definitive_failure_is_confirmed_soon_too() -> None:
+    assert next_due(PAIR, checked(Reason.CREDENTIAL_REJECTED), PACE, NOW) == NOW + PACE.confirm_delay
+
+
+@pytest.mark.parametrize(("consecutive", "intervals"), [(2, 1), (3, 1), (4, 2), (6, 8), (9, 15), (400, 15)])
 def test_what_is_definitively_broken_is_asked_less_and_less_up_to_a_ceiling(consecutive: int, intervals: int) -> None:
     wait = next_due(PAIR, checked(Reason.CREDENTIAL_REJECTED, consecutive=consecutive), PACE, NOW) - NOW
     assert intervals * PACE.interval // 2 <= wait <= intervals * PACE.interval * 3 // 2

@@ -67,14 +67,16 @@ class Monitor:
 
     async def _check(self, task: Task) -> Outcome | Pair:
         """One pair's check, once its vendor's host has a place; the pair itself when there was none in time."""
-        gate = self._gates[self._parts.checker.host(task.scheduled)]
+        checker = self._parts.checker
+        gate = self._gates[checker.host(task.scheduled)]
         try:
             async with asyncio.timeout(self._patience):
                 await gate.acquire()
         except TimeoutError:
             return task.pair
         try:
-            return Outcome(task, await self._parts.checker.check(task.scheduled))
+            verdict = await checker.check(task.scheduled)
+            return Outcome(task, verdict, checker.endpoint(task.scheduled))
         finally:
             gate.release()
 

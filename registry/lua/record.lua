@@ -1,27 +1,39 @@
 -- Writes the results of checks of one connector in one shard: verdict, next due time, transition, counters.
 -- Each pair is written only if its record is still the one the new record was computed from.
--- KEYS: due, events, counters, verdict, verdict, …
--- ARGV: cap of events, pairs, then for each pair: tenant, head it had ('' none), record, ttl (ms), due (ms),
---       transition ('' none); then counter, increment, counter, increment, …
+-- KEYS: due, events, counters, tally, witnesses, verdict, verdict, …
+-- ARGV: cap of events, how many pairs, counters and tallies, how long tallies are kept (ms), then
+--       for each pair: tenant, head it had ('' none), record, ttl (ms), due (ms), transition ('' none);
+--       for each counter, then for each tally: name, increment; then the witnesses.
 -- Returns for each pair 1 (written) or 0 (its record has changed meanwhile).
+local pairs, counters, tallies = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local written = {}
-local pairs = tonumber(ARGV[2])
+local at = 6
 for i = 1, pairs do
-  local a = 3 + (i - 1) * 6
-  local key = KEYS[3 + i]
+  local key = KEYS[5 + i]
   local head = string.match(redis.call('GET', key) or '', '^[^\n]*')
-  if head == ARGV[a + 1] then
-    redis.call('SET', key, ARGV[a + 2], 'PX', ARGV[a + 3])
-    redis.call('ZADD', KEYS[1], 'XX', ARGV[a + 4], ARGV[a])
-    if ARGV[a + 5] ~= '' then
-      redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[1], '*', 'transition', ARGV[a + 5])
+  if head == ARGV[at + 1] then
+    redis.call('SET', key, ARGV[at + 2], 'PX', ARGV[at + 3])
+    redis.call('ZADD', KEYS[1], 'XX', ARGV[at + 4], ARGV[at])
+    if ARGV[at + 5] ~= '' then
+      redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[1], '*', 'transition', ARGV[at + 5])
     end
     written[i] = 1
   else
     written[i] = 0
   end
+  at = at + 6
 end
-for i = 3 + pairs * 6, #ARGV, 2 do
-  redis.call('HINCRBY', KEYS[3], ARGV[i], ARGV[i + 1])
+for _ = 1, counters do
+  redis.call('HINCRBY', KEYS[3], ARGV[at], ARGV[at + 1])
+  at = at + 2
+end
+if tallies > 0 then
+  for _ = 1, tallies do
+    redis.call('HINCRBY', KEYS[4], ARGV[at], ARGV[at + 1])
+    at = at + 2
+  end
+  redis.call('SADD', KEYS[5], unpack(ARGV, at))
+  redis.call('PEXPIRE', KEYS[4], ARGV[5])
+  redis.call('PEXPIRE', KEYS[5], ARGV[5])
 end
 return written
