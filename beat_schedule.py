@@ -24,6 +24,7 @@ def beat_schedule(settings: Settings) -> dict[str, Entry]:
     return {
         "dispatch": _every(settings.dispatch_every, "dispatch", queue="dispatch"),
         "publish": _every(settings.publish_every, "publish", queue="publish"),
+        "detect_incidents": _every(settings.incidents_every, "detect_incidents", queue="publish"),
         "reconcile": _every(settings.reconcile_every, "reconcile", queue="publish"),
     }
 

@@ -52,6 +52,7 @@ app.conf.update(
         "check_batch": {"queue": "checks"},
         "publish": {"queue": "publish"},
         "reconcile": {"queue": "publish"},
+        "detect_incidents": {"queue": "publish"},
     },
     worker_prefetch_multiplier=1,
     worker_disable_prefetch=True,

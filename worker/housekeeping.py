@@ -8,6 +8,7 @@ from registry import keys
 from registry.bootstrap import Parts
 from registry.errors import StoreUnavailable
 from registry.lease import Lease
+from worker.incidents import detect
 from worker.publish import push
 
 log = structlog.get_logger(__name__)
@@ -27,6 +28,15 @@ async def publish(parts: Parts, owner: str) -> bool:
     await parts.redis.hset(keys.PLATFORM, "publisher_fence", str(fence))
     if settings.pushgateway_url and await push(parts, still_ours):
         await parts.redis.hset(keys.PLATFORM, "publish_ms", str(parts.clock.now_ms()))
+    return True
+
+
+async def detect_incidents(parts: Parts, owner: str) -> bool:
+    """Look for incidents; False when another process does."""
+    if not await Lease(parts.redis, "detector", owner).hold(parts.settings.incidents_every * 3):
+        return False
+    await detect(parts)
+    await parts.redis.hset(keys.PLATFORM, "detect_ms", str(parts.clock.now_ms()))
     return True
 
 

@@ -50,7 +50,7 @@ def platform_families(snapshot: PlatformSnapshot) -> Iterator[Metric]:
     last = GaugeMetricFamily(
         "registry_last_success_timestamp_seconds", "When a periodic task last succeeded.", labels=["task"]
     )
-    for task in ("dispatch", "publish", "reconcile"):
+    for task in ("dispatch", "publish", "reconcile", "detect"):
         if f"{task}_ms" in facts:
             last.add_metric([task], facts[f"{task}_ms"] / 1000)
     yield last
@@ -71,6 +71,15 @@ def platform_families(snapshot: PlatformSnapshot) -> Iterator[Metric]:
         ("registry_batches_in_flight", "Batches sent and not finished.", snapshot.in_flight),
     ):
         yield _by_connector(name, help_text, values)
+    incidents = GaugeMetricFamily(
+        "registry_incident_tenants",
+        "About how many tenants an open incident touches.",
+        labels=["kind", "connector", "endpoint", "fault"],
+    )
+    for incident in snapshot.incidents:
+        connector = incident.endpoint.partition("|")[0]
+        incidents.add_metric([incident.kind, connector, incident.endpoint, incident.kind.fault], incident.tenants)
+    yield incidents
     yield GaugeMetricFamily("registry_check_processes", "Live check processes.", value=snapshot.children)
     yield GaugeMetricFamily(
         "registry_claim_lag_seconds", "How late the latest claims were.", facts.get("lag_ms", 0) / 1000

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -13,6 +13,7 @@ from registry.cache import Wires
 from registry.clock import steady
 from registry.health import HealthStatus, Reason
 from registry.ids import Pair
+from registry.incidents import Incident, open_incidents
 from registry.record import absent, decode, seen
 
 
@@ -32,6 +33,7 @@ class PlatformSnapshot:
     depth: Mapping[str, tuple[int, int]]
     in_flight: Mapping[str, int]
     children: int
+    incidents: Sequence[Incident]
     now_ms: int
 
 
@@ -65,8 +67,8 @@ async def platform_snapshot(parts: Parts) -> PlatformSnapshot:
         for name in names:
             pipe.zcard(keys.batches(name))
         facts, children, *flying = await pipe.execute()
-    depth = await parts.schedule.depth(names)
-    return PlatformSnapshot(_numbers(facts), depth, dict(zip(names, flying, strict=True)), children, now)
+    depth, incidents = await parts.schedule.depth(names), await open_incidents(parts.redis)
+    return PlatformSnapshot(_numbers(facts), depth, dict(zip(names, flying, strict=True)), children, incidents, now)
 
 
 async def _statuses(parts: Parts, shard: int, pairs: list[Pair]) -> AsyncIterator[HealthStatus]:

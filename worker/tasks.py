@@ -5,7 +5,7 @@ from __future__ import annotations
 from worker.app import app, monitor, owner, runtime
 from worker.batch import Batch, BatchMessage
 from worker.dispatch import dispatch
-from worker.housekeeping import publish, reconcile
+from worker.housekeeping import detect_incidents, publish, reconcile
 
 
 @app.task(name="dispatch")
@@ -36,3 +36,9 @@ def publish_task() -> None:
 def reconcile_task() -> None:
     """Bring the configuration store's changes into the schedule."""
     runtime().run(reconcile(runtime().parts, owner()))
+
+
+@app.task(name="detect_incidents")
+def detect_incidents_task() -> None:
+    """Find one cause behind many pairs' failures."""
+    runtime().run(detect_incidents(runtime().parts, owner()))

@@ -1,0 +1,249 @@
+from dataclasses import replace
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from registry import keys
+from registry.bootstrap import Parts, assemble
+from registry.canary import Canary
+from registry.health import REASONS, Fault, Reason, Status, Verdict
+from registry.ids import SYSTEM, Pair
+from registry.incidents import Incident, IncidentKind, attribute, open_incidents
+from registry.record import Kind, Record
+from registry.recording import Outcome
+from registry.settings import Settings
+from registry.tally import Ending, Tally, ending
+from tests.plugin import Plugin, plugin_config
+from tests.test_schedule import CONFIG
+from worker.incidents import Rules, detect, judge
+
+RULES = Rules(share=0.2, tenants=5, window_ms=60_000, hold_ms=900_000)
+GITHUB, SLACK, LINEAR = "github|api.github.com", "slack|slack.com", "linear|api.linear.app"
+NOW = 1_000_000
+
+
+def tally(**counts: int) -> Tally:
+    """A tally in which every check is another tenant's."""
+    made = Tally()
+    for name, count in counts.items():
+        for number in range(count):
+            made.add(Ending(name), f"{name}-{number}")
+    return made
+
+
+def kinds(incidents: list[Incident]) -> list[tuple[str, str]]:
+    return [(incident.kind.value, incident.endpoint) for incident in incidents]
+
+
+def raw(reason: Reason, fault: Fault | None = None) -> Verdict:
+    return Verdict(reason, fault or REASONS[reason].fault, NOW)
+
+
+def test_an_endpoint_that_fails_for_many_tenants_is_an_outage() -> None:
+    found = judge({GITHUB: tally(good=20, failed=10), SLACK: tally(good=30)}, (), (), RULES, NOW)
+    assert kinds(found) == [("outage", GITHUB)]
+    assert "33% of the checks" in found[0].explanation
+
+
+@pytest.mark.parametrize("counts", [{"good": 100, "failed": 10}, {"failed": 4}, {"good": 30}])
+def test_few_failures_are_no_outage(counts: dict[str, int]) -> None:
+    assert judge({GITHUB: tally(**counts)}, (), (), RULES, NOW) == []
+
+
+def test_one_tenant_failing_often_is_no_outage() -> None:
+    lonely = Tally()
+    for _ in range(50):
+        lonely.add(Ending.FAILED, "acme")
+    assert judge({GITHUB: lonely}, (), (), RULES, NOW) == []
+
+
+def test_a_failing_service_check_is_an_outage_by_itself() -> None:
+    assert kinds(judge({}, [GITHUB], (), RULES, NOW)) == [("outage", GITHUB)]
+
+
+def test_unrelated_endpoints_out_of_reach_together_are_our_own_fault_and_one_cause() -> None:
+    dark = {endpoint: tally(cut_off=10) for endpoint in (GITHUB, SLACK, LINEAR)}
+    found = judge(dark, [GITHUB], (), RULES, NOW)
+    assert kinds(found) == [("platform", "*")]
+    assert found[0].kind.fault is Fault.PLATFORM
+
+
+def test_an_outage_that_turns_out_to_be_ours_is_closed() -> None:
+    before = judge({GITHUB: tally(cut_off=10), SLACK: tally(good=10)}, (), (), RULES, NOW)
+    assert kinds(before) == [("outage", GITHUB)]
+    after = judge({GITHUB: tally(cut_off=10), SLACK: tally(cut_off=10)}, (), before, RULES, NOW)
+    assert kinds(after) == [("platform", "*")]
+
+
+def test_two_vendors_with_errors_of_their_own_are_two_outages() -> None:
+    found = judge({GITHUB: tally(failed=10), SLACK: tally(failed=10)}, (), (), RULES, NOW)
+    assert kinds(found) == [("outage", GITHUB), ("outage", SLACK)]
+
+
+def test_an_incident_goes_on_while_it_is_seen_and_closes_a_window_later() -> None:
+    first = judge({GITHUB: tally(failed=10)}, (), (), RULES, NOW)
+    second = judge({GITHUB: tally(failed=30)}, (), first, RULES, NOW + 30_000)
+    assert (second[0].started_ms, second[0].tenants) == (NOW, 30)
+    quiet = judge({GITHUB: tally(good=10)}, (), second, RULES, NOW + 90_000)
+    assert kinds(quiet) == [("outage", GITHUB)]
+    assert judge({GITHUB: tally(good=10)}, (), quiet, RULES, NOW + 90_001) == []
+
+
+def test_rejections_of_many_tenants_are_suspected_then_believed() -> None:
+    rejected = {GITHUB: tally(good=10, rejected=10)}
+    suspected = judge(rejected, (), (), RULES, NOW)
+    assert kinds(suspected) == [("rejections", GITHUB)]
+    verdict = raw(Reason.CREDENTIAL_REJECTED)
+    assert attribute(verdict, GITHUB, suspected).fault is Fault.VENDOR
+    believed = judge(rejected, (), suspected, RULES, NOW + 900_000)
+    assert believed[0].confirmed
+    assert attribute(verdict, GITHUB, believed).fault is Fault.TENANT
+
+
+def test_an_incident_excuses_tenants_of_its_own_endpoint_only() -> None:
+    open_now = judge({GITHUB: tally(rejected=10)}, (), (), RULES, NOW)
+    revised = attribute(raw(Reason.PERMISSION_DENIED), GITHUB, open_now)
+    assert (revised.status, revised.fault) == (Status.UNHEALTHY, Fault.VENDOR)
+    assert "Nothing for the tenant" in (revised.action or "")
+    assert attribute(raw(Reason.PERMISSION_DENIED), SLACK, open_now).fault is Fault.TENANT
+    assert attribute(raw(Reason.MISCONFIGURED), GITHUB, open_now).fault is Fault.TENANT
+    assert attribute(raw(Reason.OK), GITHUB, open_now).reason is Reason.OK
+
+
+def test_limits_of_many_tenants_are_the_vendors() -> None:
+    open_now = judge({GITHUB: tally(limited=10)}, (), (), RULES, NOW)
+    assert attribute(raw(Reason.RATE_LIMITED), GITHUB, open_now).fault is Fault.VENDOR
+    assert attribute(raw(Reason.CREDENTIAL_REJECTED), GITHUB, open_now).fault is Fault.TENANT
+
+
+@pytest.mark.parametrize("reason", [Reason.TIMEOUT, Reason.UNREACHABLE])
+def test_while_our_network_fails_nobody_is_blamed(reason: Reason) -> None:
+    ours = [Incident(IncidentKind.PLATFORM, "*", NOW, NOW, 9, "no answer from 3 of 3 unrelated connectors")]
+    verdict = attribute(raw(reason), GITHUB, ours)
+    assert (verdict.status, verdict.reason, verdict.fault) == (Status.UNKNOWN, Reason.MONITOR_ERROR, Fault.PLATFORM)
+    assert attribute(raw(Reason.CREDENTIAL_REJECTED), GITHUB, ours).reason is Reason.CREDENTIAL_REJECTED
+
+
+def test_what_was_blamed_on_a_vendor_is_taken_back_when_it_was_us() -> None:
+    from registry.incidents import ours
+    from registry.thresholds import Thresholds, advance
+
+    record: Record | None = None
+    for fence in (1, 2):
+        record = advance(record, raw(Reason.TIMEOUT), Thresholds(), revision=1, fence=fence)
+    assert record is not None
+    record = replace(record, fresh_until_ms=NOW * 2)
+    assert (record.status, record.fault) == (Status.UNHEALTHY, Fault.VENDOR)
+    record = advance(record, ours(raw(Reason.TIMEOUT), "the canary is gone"), Thresholds(), revision=1, fence=3)
+    assert (record.status, record.fault) == (Status.UNKNOWN, Fault.PLATFORM)
+
+
+def test_a_credential_that_was_bad_before_is_no_news() -> None:
+    was_ok = Record(1, 1, Kind.CHECKED, verdict=raw(Reason.OK))
+    was_bad = Record(1, 1, Kind.CHECKED, verdict=raw(Reason.CREDENTIAL_REJECTED))
+    suspected = Record(1, 1, Kind.CHECKED, verdict=raw(Reason.CREDENTIAL_REJECTED, Fault.VENDOR))
+    bad = raw(Reason.CREDENTIAL_REJECTED)
+    assert [ending(bad, record) for record in (was_ok, was_bad, suspected, None)] == [
+        Ending.REJECTED,
+        None,
+        Ending.REJECTED,
+        None,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("reason", "ended"),
+    [
+        (Reason.OK, Ending.GOOD),
+        (Reason.QUOTA_LOW, Ending.GOOD),
+        (Reason.RATE_LIMITED, Ending.LIMITED),
+        (Reason.VENDOR_ERROR, Ending.FAILED),
+        (Reason.TIMEOUT, Ending.CUT_OFF),
+        (Reason.MONITOR_ERROR, None),
+        (Reason.MISCONFIGURED, None),
+    ],
+)
+def test_how_a_check_ended(reason: Reason, ended: Ending | None) -> None:
+    assert ending(raw(reason), Record(1, 1, Kind.CHECKED, verdict=raw(Reason.OK))) is ended
+
+
+async def recorded(parts: Parts, endpoint: str, reason: Reason, tenants: int) -> None:
+    name = endpoint.partition("|")[0]
+    for number in range(tenants):
+        pair = Pair(name, f"t{number}")
+        await parts.schedule.put(pair, 1, CONFIG, reset=True)
+        task = await parts.schedule.task(pair)
+        assert task is not None
+        await parts.recorder.record([Outcome(task, raw(reason), endpoint)])
+
+
+async def test_recorded_checks_become_an_incident_and_its_end_is_told(parts: Parts) -> None:
+    await recorded(parts, GITHUB, Reason.VENDOR_ERROR, 8)
+    (incident,) = await detect(parts)
+    assert (incident.kind, incident.endpoint, incident.tenants) == (IncidentKind.OUTAGE, GITHUB, 8)
+    assert await open_incidents(parts.redis) == [incident]
+    closing = replace(incident, seen_ms=0)
+    from worker.incidents import _write
+
+    await _write(parts, [closing], [])
+    assert await open_incidents(parts.redis) == []
+    told = str(await parts.redis.xrange(keys.INCIDENT_LOG))
+    assert told.index("opened") < told.index("closed")
+
+
+async def test_a_vendor_whose_service_check_fails_has_an_incident(settings: Settings) -> None:
+    parts = assemble(settings.model_copy(update={"vendor_urls": {"github": "http://127.0.0.1:9/"}}))
+    await parts.reconciler.run()
+    pair = Pair("github", SYSTEM)
+    for _ in range(2):
+        task = await parts.schedule.task(pair)
+        assert task is not None
+        verdict = await parts.checker.check(task.scheduled)
+        await parts.recorder.record([Outcome(task, verdict, parts.checker.endpoint(task.scheduled))])
+    assert kinds(await detect(parts)) == [("outage", "github|127.0.0.1:9")]
+    await parts.aclose()
+
+
+async def test_a_check_of_an_open_incident_does_not_blame_the_tenant(parts: Parts) -> None:
+    parts.catalog.register("plugin", Plugin)
+    await parts.configurations.set(Pair("plugin", "acme"), plugin_config(reason="credential_rejected"), actor="test")
+    await recorded(parts, "plugin|plugin.example.com", Reason.OK, 6)
+    await recorded(parts, "plugin|plugin.example.com", Reason.VENDOR_ERROR, 6)
+    await detect(parts)
+    task = await parts.schedule.task(Pair("plugin", "acme"))
+    assert task is not None
+    verdict = await parts.checker.check(task.scheduled)
+    assert (verdict.reason, verdict.fault) == (Reason.CREDENTIAL_REJECTED, Fault.VENDOR)
+
+
+async def test_a_canary_that_answers_is_alive_and_a_gone_one_is_not() -> None:
+    app = web.Application()
+    asked: list[str] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(request.path)
+        return web.Response(status=404)
+
+    app.router.add_get("/{path:.*}", answer)
+    async with TestServer(app) as server:
+        canary = Canary(str(server.make_url("/alive")))
+        assert await canary.alive()
+        assert await canary.alive()
+        assert asked == ["/alive"], "one answer stands for a while"
+    assert not await Canary("http://127.0.0.1:9/").alive()
+    assert await Canary(None).alive()
+
+
+async def test_a_vendor_out_of_reach_while_the_canary_is_too_is_our_fault(settings: Settings) -> None:
+    parts = assemble(
+        settings.model_copy(
+            update={"canary_url": "http://127.0.0.1:9/", "vendor_urls": {"github": "http://127.0.0.1:9"}}
+        )
+    )
+    await parts.reconciler.run()
+    task = await parts.schedule.task(Pair("github", SYSTEM))
+    assert task is not None
+    verdict = await parts.checker.check(task.scheduled)
+    assert (verdict.reason, verdict.fault) == (Reason.MONITOR_ERROR, Fault.PLATFORM)
+    await parts.aclose()

@@ -1,0 +1,160 @@
+"""Many pairs, one cause: finds incidents in the tallies of the last minute.
+
+`judge` is a pure function of the tallies, the service checks and what was open before; `detect` feeds it from Redis and
+writes what it says. Our own failure is looked for first, because it looks like everybody else's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+import structlog
+from redis.typing import EncodableT
+
+from registry import keys
+from registry.bootstrap import Parts
+from registry.clock import steady
+from registry.health import Status
+from registry.ids import SYSTEM, Pair
+from registry.incidents import ANYWHERE, Incident, IncidentKind, dump, open_incidents
+from registry.settings import Settings
+from registry.tally import Ending, Tally, read_tallies
+
+log = structlog.get_logger(__name__)
+
+LOG_LENGTH = 10_000
+"""Entries kept of incidents opened and closed."""
+
+CUT_OFF_SHARE = 0.8
+"""An endpoint counts as out of our reach when this part of its checks never got an answer."""
+
+PLATFORM_SHARE = 0.6
+"""It is us when this part of all connectors is out of reach, and more than one of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """When an endpoint's checks make an incident; `window_ms` and `hold_ms` are milliseconds."""
+
+    share: float = 0.2
+    tenants: int = 5
+    window_ms: int = 60_000
+    hold_ms: int = 900_000
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """The rules of `settings` (seconds there)."""
+        window, hold = settings.incident_window, settings.incident_hold
+        return cls(settings.incident_share, settings.incident_tenants, int(window * 1000), int(hold * 1000))
+
+
+def judge(
+    tallies: Mapping[str, Tally], down: Collection[str], before: Sequence[Incident], rules: Rules, now_ms: int
+) -> list[Incident]:
+    """The incidents that are open now.
+
+    Args:
+        tallies: by endpoint (``connector|host``), over the last `rules.window_ms`.
+        down: the endpoints whose service check fails.
+        before: what was open at the last look. An incident that is not seen any more closes after one window.
+    """
+    found = {found.id: found for found in _found(tallies, down, rules, now_ms)}
+    known = {incident.id: incident for incident in before}
+    platform = any(incident.kind is IncidentKind.PLATFORM for incident in found.values())
+    still: list[Incident] = []
+    for id_, incident in (known | found).items():
+        if platform and incident.kind is IncidentKind.OUTAGE:
+            continue  # one cause, one incident: it was us
+        seen = _continued(known.get(id_), found.get(id_), incident, rules, now_ms)
+        if now_ms - seen.seen_ms <= rules.window_ms:
+            still.append(seen)
+    return sorted(still, key=lambda incident: (incident.started_ms, incident.id))
+
+
+def _found(tallies: Mapping[str, Tally], down: Collection[str], rules: Rules, now_ms: int) -> list[Incident]:
+    def incident(kind: IncidentKind, endpoint: str, tenants: int, explanation: str) -> Incident:
+        return Incident(kind, endpoint, now_ms, now_ms, tenants, explanation)
+
+    reached = [name for name, tally in tallies.items() if sum(tally.counts.values())]
+    cut_off = {name for name in reached if tallies[name].share(Ending.CUT_OFF) >= CUT_OFF_SHARE}
+    connectors, lost = _connectors(reached), _connectors(cut_off)
+    if len(lost) > 1 and len(lost) >= PLATFORM_SHARE * len(connectors):
+        tenants = max(tallies[name].tenants(Ending.CUT_OFF) for name in cut_off)
+        told = f"no answer from {len(lost)} of {len(connectors)} unrelated connectors: {', '.join(sorted(lost))}"
+        return [incident(IncidentKind.PLATFORM, ANYWHERE, tenants, told)]
+
+    incidents: list[Incident] = []
+    for endpoint in sorted({*tallies, *down}):
+        tally = tallies.get(endpoint) or Tally()
+        for kind, endings, told in _LOOKED_FOR:
+            share, tenants = tally.share(*endings), tally.tenants(*endings)
+            if share >= rules.share and tenants >= rules.tenants:
+                sentence = f"{told} in {share:.0%} of the checks, for about {tenants} tenants"
+                incidents.append(incident(kind, endpoint, tenants, sentence))
+            elif kind is IncidentKind.OUTAGE and endpoint in down:
+                incidents.append(incident(kind, endpoint, tenants, "the service check fails, without any credential"))
+    return incidents
+
+
+_LOOKED_FOR: tuple[tuple[IncidentKind, tuple[Ending, ...], str], ...] = (
+    (IncidentKind.OUTAGE, (Ending.FAILED, Ending.CUT_OFF), "no usable answer"),
+    (IncidentKind.REJECTIONS, (Ending.REJECTED,), "credentials turned down that worked before"),
+    (IncidentKind.LIMITS, (Ending.LIMITED,), "rate limits"),
+)
+
+
+def _connectors(endpoints: Collection[str]) -> set[str]:
+    return {endpoint.partition("|")[0] for endpoint in endpoints}
+
+
+def _continued(known: Incident | None, found: Incident | None, either: Incident, rules: Rules, now_ms: int) -> Incident:
+    if known is None or found is None:
+        return either
+    confirmed = known.confirmed or (
+        known.kind is IncidentKind.REJECTIONS and now_ms - known.started_ms >= rules.hold_ms
+    )
+    worst = known if known.tenants > found.tenants else found
+    return replace(worst, started_ms=known.started_ms, seen_ms=now_ms, confirmed=confirmed)
+
+
+async def detect(parts: Parts) -> list[Incident]:
+    """One look: read the tallies, judge, write what opened and closed. Returns the open incidents."""
+    rules, asked = Rules.of(parts.settings), steady()
+    parts.clock.calibrate(await parts.redis.time(), asked)
+    now = parts.clock.now_ms()
+    before = await open_incidents(parts.redis)
+    tallies = await read_tallies(parts.redis, range(parts.settings.shards), now, rules.window_ms)
+    after = judge(tallies, await _down(parts), before, rules, now)
+    await _write(parts, before, after)
+    return after
+
+
+async def _down(parts: Parts) -> set[str]:
+    """The endpoints whose service check is unhealthy by the vendor's fault."""
+    names = parts.catalog.list()
+    statuses = await parts.cache.statuses(SYSTEM, names)
+    scheduled = await parts.schedule.get([Pair(name, SYSTEM) for name in names])
+    return {
+        parts.checker.endpoint(service)
+        for service, status in zip(scheduled, statuses.values(), strict=True)
+        if service is not None and status.status is Status.UNHEALTHY
+    }
+
+
+async def _write(parts: Parts, before: Sequence[Incident], after: Sequence[Incident]) -> None:
+    was, now = {incident.id: incident for incident in before}, {incident.id: incident for incident in after}
+    async with parts.redis.pipeline(transaction=True) as pipe:
+        for id_ in was.keys() - now.keys():
+            pipe.hdel(keys.INCIDENTS, id_)
+        for id_, incident in now.items():
+            pipe.hset(keys.INCIDENTS, id_, dump(incident))
+        for event, ids in (("opened", now.keys() - was.keys()), ("closed", was.keys() - now.keys())):
+            for id_ in sorted(ids):
+                public = (now if event == "opened" else was)[id_].as_dict()
+                log.warning("incident", change=event, **public)
+                entry: dict[EncodableT, EncodableT] = {"event": event, "incident": json.dumps(public)}
+                pipe.xadd(keys.INCIDENT_LOG, entry, maxlen=LOG_LENGTH, approximate=True)
+        await pipe.execute()
