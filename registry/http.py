@@ -165,6 +165,8 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
         body = bytearray()
         async for chunk in response.content.iter_chunked(_CHUNK):
             body += chunk
+            if len(body) > BODY_LIMIT:
+                break
         else:
             return bytes(body)
     response.close()
