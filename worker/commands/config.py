@@ -1,0 +1,83 @@
+"""``connectors config``: one configuration of one tenant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from worker.commands.options import AsJson, Connector, Tenant, Yes
+
+if TYPE_CHECKING:
+    from registry.bootstrap import Parts
+    from registry.stores import StoredConfig
+
+config = typer.Typer(help="One configuration of one tenant.", no_args_is_help=True)
+
+File = Annotated[Path, typer.Argument(metavar="FILE", help="The configuration (YAML or JSON); - reads stdin.")]
+Expected = Annotated[
+    int | None, typer.Option("--expected", min=0, metavar="N", help="Only over revision N; 0: only if there is none.")
+]
+
+
+@config.command("set")
+def set_config(connector: Connector, file: File, *, tenant: Tenant, expected: Expected = None) -> None:
+    """Write a configuration; the pair is checked at once. A clear secret in it is sealed, never stored as it is."""
+    from worker.commands.plan import validated
+    from worker.commands.printing import say
+    from worker.commands.session import actor, with_parts
+    from worker.commands.tenants_file import Entry, TenantsFile, read_document
+
+    document = read_document(file)
+
+    async def work(parts: Parts) -> StoredConfig:
+        from registry.ids import Pair, connector_id, tenant_id
+
+        pair = Pair(connector_id(connector), tenant_id(tenant))
+        await validated(parts, TenantsFile(str(file), [Entry(pair, document)]))
+        return await parts.configurations.set(pair, document, actor=actor(), expected=expected)
+
+    stored = with_parts(work)
+    say(f"stored {connector} of tenant {tenant} as revision {stored.revision}")
+
+
+@config.command("get")
+def get_config(connector: Connector, *, tenant: Tenant, as_json: AsJson = False) -> None:
+    """Print a configuration, in the form that `set` reads; secrets are references."""
+    import yaml
+
+    from worker.commands.printing import print_json, say
+    from worker.commands.session import with_parts
+
+    async def work(parts: Parts) -> StoredConfig:
+        from registry.ids import Pair, connector_id, tenant_id
+
+        return await parts.store.get_config(Pair(connector_id(connector), tenant_id(tenant)))
+
+    document = with_parts(work).config.model_dump(mode="json", exclude_none=True)
+    if as_json:
+        print_json(document)
+    else:
+        say(yaml.safe_dump(document, sort_keys=False, allow_unicode=True).rstrip())
+
+
+@config.command("delete")
+def delete_config(connector: Connector, *, tenant: Tenant, yes: Yes = False, expected: Expected = None) -> None:
+    """Delete a configuration. Asks first."""
+    from worker.commands.printing import say
+    from worker.commands.session import actor, with_parts
+    from worker.commands.tenants import confirm
+
+    async def work(parts: Parts) -> None:
+        from registry.ids import Pair, connector_id, tenant_id
+
+        pair = Pair(connector_id(connector), tenant_id(tenant))
+        stored = await parts.store.get_config(pair)
+        if not yes:
+            confirm(f"Delete {connector} of tenant {tenant}?")
+        before = stored.revision if expected is None else expected
+        await parts.configurations.delete(pair, actor=actor(), expected=before)
+
+    with_parts(work)
+    say(f"deleted {connector} of tenant {tenant}")

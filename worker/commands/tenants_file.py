@@ -1,0 +1,220 @@
+"""Reading a tenants file: YAML of tenant → connector → configuration, with the line of everything that is wrong.
+
+The file may come from anybody: its size and depth are bounded, aliases (which can blow up a small file) and repeated
+keys are refused, and only plain values are built.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+from yaml.constructor import SafeConstructor
+
+from registry.errors import InvalidId
+from registry.ids import Pair, connector_id, tenant_id
+from worker.commands.exits import BadInput
+
+MAX_BYTES = 8 * 1024 * 1024
+"""The largest tenants file: some 40,000 configurations."""
+
+MAX_DEPTH = 32
+"""How deep mappings and lists may be nested."""
+
+_Loader = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
+_EXPECTED = "a mapping of tenant to connector to configuration under the key `tenants`"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One configuration as the file has it; `line` counts from 1, 0 when there is no file."""
+
+    pair: Pair
+    document: Mapping[str, object]
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that is wrong, and its line."""
+
+    line: int
+    sentence: str
+
+
+@dataclass(slots=True)
+class TenantsFile:
+    """What a file says, and what is wrong with it."""
+
+    name: str
+    entries: list[Entry] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+    def refuse(self) -> None:
+        """Raise `BadInput` with every problem, if there is one."""
+        if self.problems:
+            rows = sorted(self.problems, key=lambda problem: problem.line)
+            raise BadInput("\n".join(f"{self._where(row.line)}: {row.sentence}" for row in rows))
+
+    def _where(self, line: int) -> str:
+        return f"{self.name}:{line}" if line else self.name
+
+
+def read_tenants(path: Path) -> TenantsFile:
+    """Read the file at `path`, ``-`` for stdin.
+
+    Raises:
+        BadInput: the file cannot be read as YAML at all. What else is wrong stands in `TenantsFile.problems`.
+    """
+    name, text = _text(path)
+    file = TenantsFile(name)
+    root = _composed(name, text)
+    if root is not None:
+        _walk(file, root)
+    return file
+
+
+def read_document(path: Path) -> Mapping[str, object]:
+    """One configuration from a YAML or JSON file (``-``: stdin), under the same rules. Raises `BadInput`."""
+    name, text = _text(path)
+    root = _composed(name, text)
+    if not isinstance(root, yaml.MappingNode):
+        raise BadInput(f"{name}: expected a configuration such as {{auth: {{type: bearer, token: env://TOKEN}}}}")
+    file = TenantsFile(name, problems=list(_repeated(root)))
+    document = _built(file, root)
+    file.refuse()
+    return document
+
+
+def entries_of(tenants: Mapping[str, Mapping[str, Mapping[str, object]]]) -> list[Entry]:
+    """The entries of data that comes from no file."""
+    return [
+        Entry(Pair(connector, tenant), document)
+        for tenant, connectors in tenants.items()
+        for connector, document in connectors.items()
+    ]
+
+
+def _text(path: Path) -> tuple[str, str]:
+    name = "stdin" if str(path) == "-" else str(path)
+    try:
+        if str(path) == "-":
+            raw = sys.stdin.buffer.read(MAX_BYTES + 1)
+        else:
+            with path.open("rb") as file:
+                raw = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise BadInput(f"{name}: cannot be read: {error.strerror}") from None
+    if len(raw) > MAX_BYTES:
+        raise BadInput(f"{name}: larger than {MAX_BYTES} bytes: split it into several files")
+    try:
+        return name, raw.decode()
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{name}: not UTF-8 text (byte {error.start}): save it as UTF-8") from None
+
+
+def _composed(name: str, text: str) -> yaml.Node | None:
+    try:
+        _require_plain(name, text)
+        root: yaml.Node | None = yaml.compose(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{name}:{mark.line + 1}" if mark else name
+        raise BadInput(f"{where}: not valid YAML: {getattr(error, 'problem', None) or 'unreadable'}") from None
+    return root
+
+
+def _require_plain(name: str, text: str) -> None:
+    """Refuse aliases and deep nesting while reading, before anything is built."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        line = _line(event)
+        if isinstance(event, yaml.AliasEvent):
+            raise BadInput(f"{name}:{line}: aliases (*{event.anchor}) are not accepted: write the value out")
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise BadInput(f"{name}:{line}: nested deeper than {MAX_DEPTH} levels")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+
+
+def _walk(file: TenantsFile, root: yaml.Node) -> None:
+    file.problems.extend(_repeated(root))
+    for key, tenants in _items(file, root, _EXPECTED):
+        if key.value != "tenants":
+            file.problems.append(Problem(_line(key), f"unknown key {key.value!r}: expected {_EXPECTED}"))
+            continue
+        for tenant, connectors in _items(file, tenants, "tenants by id"):
+            _check_id(file, tenant, f"tenant {tenant.value}")
+            for connector, document in _items(file, connectors, f"the connectors of tenant {tenant.value} by name"):
+                _check_id(file, connector, f"tenant {tenant.value}, connector {connector.value}")
+                _entry(file, Pair(connector.value, tenant.value), connector, document)
+
+
+def _entry(file: TenantsFile, pair: Pair, key: yaml.ScalarNode, node: yaml.Node) -> None:
+    if not isinstance(node, yaml.MappingNode):
+        where = f"tenant {pair.tenant}, connector {pair.connector}"
+        file.problems.append(Problem(_line(node), f"{where}: expected a configuration with the field auth"))
+        return
+    file.entries.append(Entry(pair, _built(file, node), _line(key)))
+
+
+def _check_id(file: TenantsFile, key: yaml.ScalarNode, where: str) -> None:
+    try:
+        if "connector " in where:
+            connector_id(key.value)
+        else:
+            tenant_id(key.value)
+    except InvalidId as error:
+        file.problems.append(Problem(_line(key), str(error)))
+    if key.tag != "tag:yaml.org,2002:str":
+        kind = key.tag.rpartition(":")[2]
+        file.problems.append(Problem(_line(key), f"{where}: YAML reads this name as {kind}, put it in quotes"))
+
+
+def _items(file: TenantsFile, node: yaml.Node, expected: str) -> Iterator[tuple[yaml.ScalarNode, yaml.Node]]:
+    if not isinstance(node, yaml.MappingNode):
+        file.problems.append(Problem(_line(node), f"expected {expected}"))
+        return
+    for key, value in node.value:
+        if isinstance(key, yaml.ScalarNode):
+            yield key, value
+        else:
+            file.problems.append(Problem(_line(key), f"expected a name as key: {expected}"))
+
+
+def _built(file: TenantsFile, node: yaml.MappingNode) -> Mapping[str, object]:
+    try:
+        document: Mapping[str, object] = SafeConstructor().construct_document(node)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else _line(node)
+        file.problems.append(Problem(line, f"{error.problem}"))
+    except (ValueError, TypeError, RecursionError) as error:
+        file.problems.append(Problem(_line(node), f"a value below cannot be read: {error}"))
+    else:
+        return document
+    return {}
+
+
+def _repeated(root: yaml.Node) -> Iterator[Problem]:
+    """Every key that stands twice in one mapping. YAML would silently keep the last."""
+    if isinstance(root, yaml.MappingNode):
+        seen: dict[str, int] = {}
+        for key, value in root.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    told = f"{key.value!r} stands twice, first in line {seen[key.value]}: keep one"
+                    yield Problem(_line(key), told)
+                seen.setdefault(key.value, _line(key))
+            yield from _repeated(value)
+    elif isinstance(root, yaml.SequenceNode):
+        for item in root.value:
+            yield from _repeated(item)
+
+
+def _line(at: yaml.Node | yaml.Event) -> int:
+    return int(at.start_mark.line) + 1 if at.start_mark else 0

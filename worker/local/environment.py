@@ -1,0 +1,180 @@
+"""What a local run sets for itself: everything the user's own environment leaves open, written to `.run/env`."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from dotenv import dotenv_values
+
+from registry.settings import Settings, environment, load_settings
+from worker.commands.exits import BadInput
+from worker.local import servers
+from worker.local.directory import RunDirectory, write_private
+from worker.local.processes import APPLICATION, Process
+
+DEMO_PACE = {
+    "CHECK_INTERVAL": "10",
+    "CONFIRM_DELAY": "2",
+    "BACKOFF_MAX": "10",
+    "FRESH_GRACE": "10",
+    "PUBLISH_EVERY": "5",
+    "RECONCILE_EVERY": "5",
+}
+"""The demo shows in seconds what takes minutes in production."""
+
+SECRET = frozenset({"encryption_keys"})
+"""Settings of the user's environment that are never written down."""
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """A local run: its settings, its processes, and where the demo vendors are (None without a demo)."""
+
+    settings: Settings
+    servers: tuple[Process, ...]
+    vendors_url: str | None
+    overrides: Mapping[str, str]
+    """Variables that its processes get whatever the user's environment says."""
+
+    @property
+    def application(self) -> tuple[Process, ...]:
+        """The processes of the system itself."""
+        return APPLICATION
+
+
+def prepare(directory: RunDirectory, *, demo_tenants: int | None, interval: float | None = None) -> Local:
+    """Choose servers, ports and keys, and write `.run/env`.
+
+    Args:
+        demo_tenants: None means no demo.
+        interval: seconds between checks, if not as the environment says.
+
+    Raises:
+        BadInput: a port is in use, or no Redis server is installed.
+        InvalidConfig: a setting of the environment cannot be used.
+    """
+    choice = _Choice(directory, load_settings(env_file=None))
+    if interval is not None:
+        choice.override("CHECK_INTERVAL", f"{interval:g}")
+    choice.keys()
+    choice.redis(demo=demo_tenants is not None)
+    choice.pushgateway()
+    choice.metrics()
+    url = choice.demo(demo_tenants) if demo_tenants is not None else None
+    lines = [f"{name}={_quoted(value)}\n" for name, value in choice.values.items()]
+    write_private(directory.env, "".join(lines))
+    return Local(choice.settings(), tuple(choice.servers), url, choice.overrides)
+
+
+@dataclass(slots=True)
+class _Choice:
+    """What is chosen so far. What the user's environment says (`given`) always stands."""
+
+    directory: RunDirectory
+    given: Settings
+    before: Mapping[str, str] = field(init=False)
+    values: dict[str, str] = field(init=False)
+    overrides: dict[str, str] = field(default_factory=dict)
+    servers: list[Process] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        path = self.directory.env
+        self.before = {name: text for name, text in dotenv_values(path).items() if text} if path.is_file() else {}
+        asked = self.given.model_fields_set - SECRET
+        said = {name.upper(): text for name, text in environment().items() if name.lower() in asked}
+        self.values = {name: text for name, text in said.items() if not _holds_password(text)}
+
+    def is_given(self, name: str) -> bool:
+        """Does the user's environment set it?"""
+        return name.lower() in self.given.model_fields_set
+
+    def default(self, name: str, value: str) -> None:
+        """Set what nobody has set."""
+        if not self.is_given(name):
+            self.values.setdefault(name, value)
+
+    def override(self, name: str, value: str) -> None:
+        """Set what wins over the user's environment."""
+        self.values[name] = self.overrides[name] = value
+
+    def settings(self) -> Settings:
+        """The settings that all processes will have."""
+        changed = {name.lower(): json.loads(value) for name, value in self.overrides.items()}
+        return load_settings().model_copy(update=changed)
+
+    def keys(self) -> None:
+        """A key of this machine's own, unless secrets are sealed elsewhere."""
+        if not self.given.encryption_keys and not self.given.secret_manager_project:
+            self.values["ENCRYPTION_KEYS"] = self.directory.encryption_key()
+
+    def redis(self, *, demo: bool) -> None:
+        """A Redis of our own, unless one is given."""
+        if self.is_given("REDIS_URL"):
+            self.default("BROKER_URL", other_database(self.given.redis_url))
+            return
+        self.servers.append(servers.redis(self.directory, self.directory.data(demo=demo)))
+        self.default("REDIS_URL", f"unix://{self.directory.socket}?db=1")
+        self.default("BROKER_URL", other_database(self.values["REDIS_URL"]))
+
+    def pushgateway(self) -> None:
+        """A Pushgateway of our own, unless one is given or none is installed."""
+        if self.is_given("PUSHGATEWAY_URL"):
+            return
+        port = servers.free_port([self._port_before("PUSHGATEWAY_URL")])
+        process = servers.pushgateway(self.directory, port)
+        if process is not None:
+            self.servers.append(process)
+            self.values["PUSHGATEWAY_URL"] = f"http://{servers.LOOPBACK}:{port}"
+
+    def metrics(self) -> None:
+        """A port for /metrics: the one that is asked for or none, else the last one, the usual one, any."""
+        host, port = self.given.metrics_host, self.given.metrics_port
+        if not self.is_given("METRICS_PORT"):
+            before = self.before.get("METRICS_PORT", "")
+            self.values["METRICS_PORT"] = str(servers.free_port([int(before) if before.isdecimal() else 0, port], host))
+        elif not port:
+            self.override("METRICS_PORT", str(servers.free_port([], host)))
+        elif not servers.is_free(port, host):
+            raise BadInput(f"METRICS_PORT: port {port} is in use on {host}: choose another, or 0 for any")
+
+    def demo(self, tenants: int) -> str:
+        """The demo vendors, which connectors may reach though they are on loopback; returns their URL."""
+        from worker.demo.tenants import CONNECTORS
+
+        port = servers.free_port([self._port_before("VENDOR_URLS")])
+        url = f"http://{servers.LOOPBACK}:{port}"
+        self.servers.append(servers.vendors(port, tenants))
+        self.default("VENDOR_URLS", json.dumps({name: f"{url}/{name}" for name in CONNECTORS}))
+        self.default("EGRESS_ALLOW", f"{servers.LOOPBACK}/32")
+        self.default("SQLITE_PATH", str(self.directory.data(demo=True) / "registry.db"))
+        for name, value in DEMO_PACE.items():
+            self.default(name, value)
+        return url
+
+    def _port_before(self, name: str) -> int:
+        found = re.search(rf"{re.escape(servers.LOOPBACK)}:(\d{{1,5}})", self.before.get(name, ""))
+        return int(found[1]) if found else 0
+
+
+def other_database(url: str) -> str:
+    """The broker on the server of the cache at `url`, in Celery's spelling: database 0, or 1 if that is taken."""
+    parts = urlsplit(url)
+    query = dict(parse_qsl(parts.query))
+    taken = query.pop("db", None) or (parts.path.strip("/") if parts.scheme != "unix" else "") or "0"
+    database = 1 if taken == "0" else 0
+    if parts.scheme == "unix":
+        return f"redis+socket://{parts.path}?{urlencode({'virtual_host': database, **query})}"
+    return parts._replace(path=f"/{database}", query=urlencode(query)).geturl()
+
+
+def _holds_password(text: str) -> bool:
+    return "://" in text and bool(urlsplit(text).password)
+
+
+def _quoted(value: str) -> str:
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
