@@ -126,7 +126,7 @@ class SecretResolver:
         """Forget the pair's secrets, also those being read just now: the next `resolve` reads them again."""
         self._kept.pop(pair, None)
         for flight in [flight for flight in self._flights if flight[1] == pair]:
-            pass
+            del self._flights[flight]
 
     async def aclose(self) -> None:
         """Forget every secret and close the backends."""
