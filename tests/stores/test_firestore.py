@@ -8,6 +8,7 @@ import sys
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from google.api_core.exceptions import DeadlineExceeded
@@ -120,6 +121,21 @@ async def test_a_write_whose_answer_was_lost_is_not_taken_for_somebody_elses(
     assert await store.get_config(PAIR) == stored
 
 
+async def test_a_document_edited_by_hand_between_read_and_write_is_read_again(
+    store: FirestoreStore, client: AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.set_config(PAIR, config(), actor="ann")
+    commit, edits = AsyncWriteBatch.commit, [{"revision": 7}]
+
+    async def overtaken(batch: AsyncWriteBatch, **options: Any) -> list[WriteResult]:
+        if edits:
+            await client.document(DOCUMENT).update(edits.pop())
+        return await commit(batch, **options)
+
+    monkeypatch.setattr(AsyncWriteBatch, "commit", overtaken)
+    assert (await store.set_config(PAIR, config(), actor="bob")).revision == 8
+
+
 async def test_with_a_short_overlap_what_was_told_is_not_told_again(firestore_host: str, project: str) -> None:
     store = FirestoreStore(project, budget=20.0, overlap=0.0)
     await store.set_config(PAIR, config(), actor="ann")
@@ -146,8 +162,10 @@ async def test_an_emulator_that_is_killed_and_started_again_is_found_again(
     await patient.set_config(PAIR, config(), actor="ann")
     mortal.kill()
     for _ in range(3):
+        client = store._client()
         with pytest.raises(StoreUnavailable):
             await store.get_config(PAIR)
+        assert store._client() is not client  # whose channel would wait longer each time before it connects
     waiting = asyncio.create_task(patient.get_config(PAIR))
     await asyncio.to_thread(mortal.start)
     with pytest.raises(NotConfigured):  # the emulator keeps nothing

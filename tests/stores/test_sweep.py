@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from registry.stores.sweep import Position, Sweep
@@ -41,11 +41,19 @@ def test_a_change_that_becomes_visible_late_is_never_missed(late: list[int], lim
     assert read(list(visible_at), sweep, 102, limit)[0] == []
 
 
-@given(late=st.lists(st.integers(0, OVERLAP - 1), min_size=1, max_size=40), limit=st.integers(1, 5))
-def test_one_page_at_a_time_beside_a_steady_writer_misses_nothing(late: list[int], limit: int) -> None:
+@given(
+    late=st.lists(st.integers(0, OVERLAP - 1), min_size=1, max_size=40),
+    limit=st.integers(1, 5),
+    pauses=st.lists(st.integers(1, 10), min_size=1),
+)
+@example(late=[4, 0, 0], limit=1, pauses=[1, 10])
+def test_one_page_at_a_time_beside_a_steady_writer_misses_nothing(
+    late: list[int], limit: int, pauses: list[int]
+) -> None:
     visible_at = {stamp: stamp + delay for stamp, delay in enumerate(late)}
-    sweep, seen = Sweep(), set[int]()
-    for now in range(200):
+    sweep, seen, now = Sweep(), set[int](), 0
+    for pause in [*pauses, *[1] * 100]:
+        now += pause
         found, sweep, _ = read([stamp for stamp, since in visible_at.items() if since <= now], sweep, now, limit)
         seen.update(found)
     assert seen == set(visible_at)
