@@ -153,4 +153,4 @@ def _host_name(entry: str) -> str:
 
 
 def _refusal(why: str) -> CheckFailed:
-    return CheckFailed(Reason.MISCONFIGURED, f"refused by the egress policy: {why}")
+    return CheckFailed(Reason.MISCONFIGURED, f"refused by the egress policy: {why}", evidence={"refused": "egress"})

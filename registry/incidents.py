@@ -37,12 +37,14 @@ class IncidentKind(StrEnum):
     LIMITS = "limits"
     """An endpoint limits many tenants at once: shared capacity."""
     PLATFORM = "platform"
-    """Unrelated endpoints fail together, or our canary does: it is us."""
+    """Unrelated endpoints cannot be reached, or our canary cannot: our own network."""
+    INTERNAL = "internal"
+    """Checks fail before they reach anybody: our secret store, our code."""
 
     @property
     def fault(self) -> Fault:
         """Who must act."""
-        return Fault.PLATFORM if self is IncidentKind.PLATFORM else Fault.VENDOR
+        return Fault.PLATFORM if self in (IncidentKind.PLATFORM, IncidentKind.INTERNAL) else Fault.VENDOR
 
 
 @dataclass(frozen=True, slots=True)

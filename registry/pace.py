@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Self
 
-from registry.health import REASONS, Status
+from registry.health import REASONS, Fault, Status
 from registry.ids import Pair
 from registry.record import Record
 from registry.settings import Settings
@@ -28,6 +28,7 @@ class Pace:
 
     interval: int = 60_000
     confirm_delay: int = 5_000
+    believe_delay: int = 30_000
     backoff_max: int = 900_000
     grace: int = 30_000
     unhealthy_threshold: int = 2
@@ -38,6 +39,7 @@ class Pace:
         return cls(
             interval=int(settings.check_interval * 1000),
             confirm_delay=int(settings.confirm_delay * 1000),
+            believe_delay=int(settings.believe_delay * 1000),
             backoff_max=int(settings.backoff_max * 1000),
             grace=int(settings.fresh_grace * 1000),
             unhealthy_threshold=settings.unhealthy_threshold,
@@ -66,11 +68,13 @@ def next_due(pair: Pair, record: Record, pace: Pace, now_ms: int, interval: floa
     due = in_phase(pair, every, now_ms)
     if newest.status is Status.UNHEALTHY:
         if REASONS[newest.reason].definitive and record.consecutive == 1:
-            due = now_ms + min(every, pace.confirm_delay)  # nobody is told before it is confirmed
-        elif REASONS[newest.reason].definitive:
+            due = now_ms + min(every, pace.believe_delay)  # nobody is told before it is confirmed
+        elif REASONS[newest.reason].definitive and newest.fault is Fault.TENANT:
             doublings = max(0, record.consecutive - BACKOFF_AFTER)
             longest = max(every, pace.backoff_max)
             due = in_phase(pair, min(longest, every << min(doublings, 16)), now_ms)
+        elif REASONS[newest.reason].definitive:
+            pass  # the vendor is suspected of it: its end is to be seen soon
         elif record.failures < pace.unhealthy_threshold:
             due = now_ms + min(every, pace.confirm_delay)
         else:

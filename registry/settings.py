@@ -56,6 +56,7 @@ class Settings(BaseSettings):
     claim_lease: Seconds = Field(60.0, description="Seconds after which an unfinished claim is due again.")
     fresh_grace: Seconds = Field(30.0, description="Seconds a verdict may be overdue before it reads as stale.")
     confirm_delay: Seconds = Field(5.0, description="Seconds until a first transient failure is checked again.")
+    believe_delay: Seconds = Field(30.0, description="Seconds until a first definitive failure is checked again.")
     backoff_max: Seconds = Field(900.0, description="Longest interval of a definitively broken pair, seconds.")
     unhealthy_threshold: int = Field(2, ge=1, description="Transient failures in a row that turn a pair unhealthy.")
     healthy_threshold: int = Field(1, ge=1, description="Good checks in a row that turn it back.")

@@ -6,7 +6,7 @@ numbers as there are endpoints.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from zlib import crc32
@@ -35,6 +35,7 @@ class Ending(StrEnum):
     CUT_OFF = "cut_off"
     REJECTED = "rejected"
     LIMITED = "limited"
+    OURS = "ours"
 
 
 @dataclass(slots=True)
@@ -59,19 +60,33 @@ class Tally:
         self.slots[ending].add(slot(tenant))
 
 
+Buckets = Mapping[int, Mapping[str, Tally]]
+"""Stretch of time (Unix ms // `BUCKET_MS`) → endpoint → tally."""
+
+
+def merged(tallies: Iterable[Tally]) -> Tally:
+    """Several tallies as one."""
+    whole = Tally()
+    for tally in tallies:
+        for ended in Ending:
+            whole.counts[ended] += tally.counts[ended]
+            whole.slots[ended] |= tally.slots[ended]
+    return whole
+
+
 def slot(tenant: str) -> str:
     """The tenant's slot."""
     return str(crc32(tenant.encode()) % SLOTS)
 
 
 def ending(verdict: Verdict, previous: Record | None) -> Ending | None:
-    """The class of a check's end; None for what says nothing about the endpoint.
+    """The class of a check's end; None for what says nothing about anybody else.
 
     A credential that was refused before is no news (unless the vendor is suspected for it), and neither are a
     tenant's own mistakes.
     """
     if verdict.status is Status.UNKNOWN:
-        return None
+        return Ending.CUT_OFF if verdict.revises else Ending.OURS
     if verdict.reason is Reason.RATE_LIMITED:
         return Ending.LIMITED
     if verdict.status is not Status.UNHEALTHY:
@@ -85,22 +100,32 @@ def ending(verdict: Verdict, previous: Record | None) -> Ending | None:
     return Ending.REJECTED if news and verdict.reason is not Reason.MISCONFIGURED else None
 
 
-async def read_tallies(redis: Redis, shards: Iterable[int], now_ms: int, window_ms: int) -> dict[str, Tally]:
-    """The tallies of every endpoint over the last `window_ms`."""
-    buckets = range((now_ms - window_ms) // BUCKET_MS, now_ms // BUCKET_MS + 1)
+async def read_tallies(redis: Redis, shards: Iterable[int], now_ms: int, window_ms: int) -> Buckets:
+    """The tallies of the last `window_ms`, by stretch of time."""
+    stretches = [
+        (shard, bucket)
+        for bucket in range((now_ms - window_ms) // BUCKET_MS, now_ms // BUCKET_MS + 1)
+        for shard in shards
+    ]
     async with redis.pipeline(transaction=False) as pipe:
-        for shard in shards:
-            for bucket in buckets:
-                pipe.hgetall(keys.tally(shard, bucket))
-                pipe.smembers(keys.witnesses(shard, bucket))
+        for shard, bucket in stretches:
+            pipe.hgetall(keys.tally(shard, bucket))
+            pipe.smembers(keys.witnesses(shard, bucket))
         rows = await pipe.execute()
-    tallies: dict[str, Tally] = {}
-    for counts in rows[::2]:
+    buckets: dict[int, dict[str, Tally]] = {}
+    for (_, bucket), counts, members in zip(stretches, rows[::2], rows[1::2], strict=True):
+        tallies = buckets.setdefault(bucket, {})
         for name, count in counts.items():
             endpoint, _, ended = name.decode().rpartition("|")
             tallies.setdefault(endpoint, Tally()).counts[Ending(ended)] += int(count)
-    for members in rows[1::2]:
         for member in members:
             endpoint, ended, seen_by = member.decode().rsplit("|", 2)
             tallies.setdefault(endpoint, Tally()).slots[Ending(ended)].add(seen_by)
-    return tallies
+    return buckets
+
+
+def since(buckets: Buckets, from_ms: int) -> dict[str, Tally]:
+    """The tallies by endpoint of all stretches that end after `from_ms`."""
+    recent = [tallies for bucket, tallies in buckets.items() if (bucket + 1) * BUCKET_MS > from_ms]
+    endpoints = {endpoint for tallies in recent for endpoint in tallies}
+    return {name: merged(tallies[name] for tallies in recent if name in tallies) for name in endpoints}

@@ -97,7 +97,7 @@ class VendorConnector:
             Absent: the status is one of `absent`.
         """
         with session.step("api"):
-            answer = await session.request(method, url, headers=headers, json=json)
+            answer = await self._request(session, method, url, headers=headers, json=json)
             missing = answer.status in absent and not is_page(answer)
             found = None if missing else self.read(session, answer, shape, headers)
             if isinstance(found, CheckFailed):
@@ -122,7 +122,7 @@ class VendorConnector:
         data: Mapping[str, str] | None = None,
     ) -> Shape:
         """One POST inside a step that is open already, such as the exchange of a token. Raises `CheckFailed`."""
-        answer = await session.request("POST", url, headers=headers, data=data)
+        answer = await self._request(session, "POST", url, headers=headers, data=data)
         found = self.read(session, answer, shape, headers)
         if isinstance(found, CheckFailed):
             raise found
@@ -158,6 +158,29 @@ class VendorConnector:
         return classify(cls.rules, facts) or CheckFailed(
             Reason.BAD_RESPONSE, f"the answer cannot be used: {wrong}", evidence=facts.evidence
         )
+
+    async def _request(
+        self,
+        session: CheckSession,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        json: object = None,
+        data: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """A vendor's own address that leads into a private network is our name service's doing, not the tenant's."""
+        try:
+            return await session.request(method, url, headers=headers, json=json, data=data)
+        except CheckFailed as failure:
+            if "refused" in failure.evidence and url.startswith(self.own_addresses):
+                failure.fault = Fault.PLATFORM
+            raise
+
+    @property
+    def own_addresses(self) -> tuple[str, ...]:
+        """The addresses that are this connector's and not the tenant's choice."""
+        return () if self.config.base_url else (self.base_url,)
 
     @property
     def expires_ms(self) -> int | None:

@@ -1,3 +1,4 @@
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import pytest
@@ -9,11 +10,11 @@ from registry.bootstrap import Parts, assemble
 from registry.canary import Canary
 from registry.health import REASONS, Fault, Reason, Status, Verdict
 from registry.ids import SYSTEM, Pair
-from registry.incidents import Incident, IncidentKind, attribute, open_incidents
+from registry.incidents import Incident, IncidentKind, attribute, open_incidents, ours
 from registry.record import Kind, Record
 from registry.recording import Outcome
 from registry.settings import Settings
-from registry.tally import Ending, Tally, ending
+from registry.tally import BUCKET_MS, Ending, Tally, ending
 from tests.plugin import Plugin, plugin_config
 from tests.test_schedule import CONFIG
 from worker.incidents import Rules, detect, judge
@@ -32,6 +33,13 @@ def tally(**counts: int) -> Tally:
     return made
 
 
+def look(
+    tallies: dict[str, Tally], down: Collection[str], before: Sequence[Incident], rules: Rules, now: int
+) -> list[Incident]:
+    """Judge tallies that were all made just now."""
+    return judge({now // BUCKET_MS: tallies}, down, before, rules, now)
+
+
 def kinds(incidents: list[Incident]) -> list[tuple[str, str]]:
     return [(incident.kind.value, incident.endpoint) for incident in incidents]
 
@@ -41,68 +49,85 @@ def raw(reason: Reason, fault: Fault | None = None) -> Verdict:
 
 
 def test_an_endpoint_that_fails_for_many_tenants_is_an_outage() -> None:
-    found = judge({GITHUB: tally(good=20, failed=10), SLACK: tally(good=30)}, (), (), RULES, NOW)
+    found = look({GITHUB: tally(good=20, failed=10), SLACK: tally(good=30)}, (), (), RULES, NOW)
     assert kinds(found) == [("outage", GITHUB)]
     assert "33% of the checks" in found[0].explanation
 
 
 @pytest.mark.parametrize("counts", [{"good": 100, "failed": 10}, {"failed": 4}, {"good": 30}])
 def test_few_failures_are_no_outage(counts: dict[str, int]) -> None:
-    assert judge({GITHUB: tally(**counts)}, (), (), RULES, NOW) == []
+    assert look({GITHUB: tally(**counts)}, (), (), RULES, NOW) == []
+
+
+def test_what_has_just_begun_is_seen_although_the_minute_was_good() -> None:
+    buckets = {bucket: {GITHUB: tally(good=20)} for bucket in range(95, 100)}
+    buckets[100] = {GITHUB: tally(good=4, failed=20)}
+    assert kinds(judge(buckets, (), (), RULES, 1_005_000)) == [("outage", GITHUB)]
 
 
 def test_one_tenant_failing_often_is_no_outage() -> None:
     lonely = Tally()
     for _ in range(50):
         lonely.add(Ending.FAILED, "acme")
-    assert judge({GITHUB: lonely}, (), (), RULES, NOW) == []
+    assert look({GITHUB: lonely}, (), (), RULES, NOW) == []
 
 
 def test_a_failing_service_check_is_an_outage_by_itself() -> None:
-    assert kinds(judge({}, [GITHUB], (), RULES, NOW)) == [("outage", GITHUB)]
+    assert kinds(look({}, [GITHUB], (), RULES, NOW)) == [("outage", GITHUB)]
 
 
 def test_unrelated_endpoints_out_of_reach_together_are_our_own_fault_and_one_cause() -> None:
     dark = {endpoint: tally(cut_off=10) for endpoint in (GITHUB, SLACK, LINEAR)}
-    found = judge(dark, [GITHUB], (), RULES, NOW)
+    found = look(dark, [GITHUB], (), RULES, NOW)
     assert kinds(found) == [("platform", "*")]
     assert found[0].kind.fault is Fault.PLATFORM
 
 
 def test_an_outage_that_turns_out_to_be_ours_is_closed() -> None:
-    before = judge({GITHUB: tally(cut_off=10), SLACK: tally(good=10)}, (), (), RULES, NOW)
+    before = look({GITHUB: tally(cut_off=10), SLACK: tally(good=10)}, (), (), RULES, NOW)
     assert kinds(before) == [("outage", GITHUB)]
-    after = judge({GITHUB: tally(cut_off=10), SLACK: tally(cut_off=10)}, (), before, RULES, NOW)
+    after = look({GITHUB: tally(cut_off=10), SLACK: tally(cut_off=10)}, (), before, RULES, NOW)
     assert kinds(after) == [("platform", "*")]
 
 
+def test_checks_that_never_reach_a_vendor_are_an_incident_of_ours() -> None:
+    found = look({GITHUB: tally(ours=10, good=2), SLACK: tally(ours=10)}, (), (), RULES, NOW)
+    assert kinds(found) == [("internal", "*")]
+    assert attribute(raw(Reason.TIMEOUT), GITHUB, found).fault is Fault.VENDOR
+
+
+def test_what_our_network_hid_still_counts_as_out_of_reach() -> None:
+    hidden = ours(raw(Reason.TIMEOUT), "the canary is gone")
+    assert ending(hidden, None) is Ending.CUT_OFF
+
+
 def test_two_vendors_with_errors_of_their_own_are_two_outages() -> None:
-    found = judge({GITHUB: tally(failed=10), SLACK: tally(failed=10)}, (), (), RULES, NOW)
+    found = look({GITHUB: tally(failed=10), SLACK: tally(failed=10)}, (), (), RULES, NOW)
     assert kinds(found) == [("outage", GITHUB), ("outage", SLACK)]
 
 
 def test_an_incident_goes_on_while_it_is_seen_and_closes_a_window_later() -> None:
-    first = judge({GITHUB: tally(failed=10)}, (), (), RULES, NOW)
-    second = judge({GITHUB: tally(failed=30)}, (), first, RULES, NOW + 30_000)
+    first = look({GITHUB: tally(failed=10)}, (), (), RULES, NOW)
+    second = look({GITHUB: tally(failed=30)}, (), first, RULES, NOW + 30_000)
     assert (second[0].started_ms, second[0].tenants) == (NOW, 30)
-    quiet = judge({GITHUB: tally(good=10)}, (), second, RULES, NOW + 90_000)
+    quiet = look({GITHUB: tally(good=10)}, (), second, RULES, NOW + 90_000)
     assert kinds(quiet) == [("outage", GITHUB)]
-    assert judge({GITHUB: tally(good=10)}, (), quiet, RULES, NOW + 90_001) == []
+    assert look({GITHUB: tally(good=10)}, (), quiet, RULES, NOW + 90_001) == []
 
 
 def test_rejections_of_many_tenants_are_suspected_then_believed() -> None:
     rejected = {GITHUB: tally(good=10, rejected=10)}
-    suspected = judge(rejected, (), (), RULES, NOW)
+    suspected = look(rejected, (), (), RULES, NOW)
     assert kinds(suspected) == [("rejections", GITHUB)]
     verdict = raw(Reason.CREDENTIAL_REJECTED)
     assert attribute(verdict, GITHUB, suspected).fault is Fault.VENDOR
-    believed = judge(rejected, (), suspected, RULES, NOW + 900_000)
+    believed = look(rejected, (), suspected, RULES, NOW + 900_000)
     assert believed[0].confirmed
     assert attribute(verdict, GITHUB, believed).fault is Fault.TENANT
 
 
 def test_an_incident_excuses_tenants_of_its_own_endpoint_only() -> None:
-    open_now = judge({GITHUB: tally(rejected=10)}, (), (), RULES, NOW)
+    open_now = look({GITHUB: tally(rejected=10)}, (), (), RULES, NOW)
     revised = attribute(raw(Reason.PERMISSION_DENIED), GITHUB, open_now)
     assert (revised.status, revised.fault) == (Status.UNHEALTHY, Fault.VENDOR)
     assert "Nothing for the tenant" in (revised.action or "")
@@ -112,21 +137,20 @@ def test_an_incident_excuses_tenants_of_its_own_endpoint_only() -> None:
 
 
 def test_limits_of_many_tenants_are_the_vendors() -> None:
-    open_now = judge({GITHUB: tally(limited=10)}, (), (), RULES, NOW)
+    open_now = look({GITHUB: tally(limited=10)}, (), (), RULES, NOW)
     assert attribute(raw(Reason.RATE_LIMITED), GITHUB, open_now).fault is Fault.VENDOR
     assert attribute(raw(Reason.CREDENTIAL_REJECTED), GITHUB, open_now).fault is Fault.TENANT
 
 
 @pytest.mark.parametrize("reason", [Reason.TIMEOUT, Reason.UNREACHABLE])
 def test_while_our_network_fails_nobody_is_blamed(reason: Reason) -> None:
-    ours = [Incident(IncidentKind.PLATFORM, "*", NOW, NOW, 9, "no answer from 3 of 3 unrelated connectors")]
-    verdict = attribute(raw(reason), GITHUB, ours)
+    ours_now = [Incident(IncidentKind.PLATFORM, "*", NOW, NOW, 9, "no answer from 3 of 3 unrelated connectors")]
+    verdict = attribute(raw(reason), GITHUB, ours_now)
     assert (verdict.status, verdict.reason, verdict.fault) == (Status.UNKNOWN, Reason.MONITOR_ERROR, Fault.PLATFORM)
-    assert attribute(raw(Reason.CREDENTIAL_REJECTED), GITHUB, ours).reason is Reason.CREDENTIAL_REJECTED
+    assert attribute(raw(Reason.CREDENTIAL_REJECTED), GITHUB, ours_now).reason is Reason.CREDENTIAL_REJECTED
 
 
 def test_what_was_blamed_on_a_vendor_is_taken_back_when_it_was_us() -> None:
-    from registry.incidents import ours
     from registry.thresholds import Thresholds, advance
 
     record: Record | None = None
@@ -160,7 +184,7 @@ def test_a_credential_that_was_bad_before_is_no_news() -> None:
         (Reason.RATE_LIMITED, Ending.LIMITED),
         (Reason.VENDOR_ERROR, Ending.FAILED),
         (Reason.TIMEOUT, Ending.CUT_OFF),
-        (Reason.MONITOR_ERROR, None),
+        (Reason.SECRET_UNAVAILABLE, Ending.OURS),
         (Reason.MISCONFIGURED, None),
     ],
 )

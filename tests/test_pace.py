@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry.health import REASONS, Reason, Status, Verdict
+from registry.health import REASONS, Fault, Reason, Status, Verdict
 from registry.ids import Pair
 from registry.pace import Pace, fresh_until, hard_ttl, in_phase, next_due, spread
 from registry.record import Kind, Record
@@ -48,7 +48,14 @@ def test_a_confirmed_transient_failure_is_checked_at_half_the_interval() -> None
 
 
 def test_a_first_definitive_failure_is_confirmed_soon_too() -> None:
-    assert next_due(PAIR, checked(Reason.CREDENTIAL_REJECTED), PACE, NOW) == NOW + PACE.confirm_delay
+    assert next_due(PAIR, checked(Reason.CREDENTIAL_REJECTED), PACE, NOW) == NOW + PACE.believe_delay
+
+
+def test_what_the_vendor_is_suspected_of_is_asked_at_the_usual_pace() -> None:
+    record = checked(Reason.CREDENTIAL_REJECTED, consecutive=400)
+    assert record.verdict is not None
+    suspected = replace(record, verdict=replace(record.verdict, fault=Fault.VENDOR))
+    assert next_due(PAIR, suspected, PACE, NOW) - NOW <= 1.5 * PACE.interval
 
 
 @pytest.mark.parametrize(("consecutive", "intervals"), [(2, 1), (3, 1), (4, 2), (6, 8), (9, 15), (400, 15)])

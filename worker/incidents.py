@@ -7,7 +7,7 @@ writes what it says. Our own failure is looked for first, because it looks like 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -21,18 +21,21 @@ from registry.health import Status
 from registry.ids import SYSTEM, Pair
 from registry.incidents import ANYWHERE, Incident, IncidentKind, dump, open_incidents
 from registry.settings import Settings
-from registry.tally import Ending, Tally, read_tallies
+from registry.tally import Buckets, Ending, Tally, merged, read_tallies, since
 
 log = structlog.get_logger(__name__)
 
 LOG_LENGTH = 10_000
 """Entries kept of incidents opened and closed."""
 
-CUT_OFF_SHARE = 0.8
-"""An endpoint counts as out of our reach when this part of its checks never got an answer."""
+RECENT_MS = 20_000
+"""What began just now shows in the last 20 seconds long before it shows in the whole window."""
 
 PLATFORM_SHARE = 0.6
-"""It is us when this part of all connectors is out of reach, and more than one of them."""
+"""It is our network when this part of all connectors is out of reach at once, and more than one of them."""
+
+OURS_SHARE = 0.5
+"""It is our own stores or code when this part of all checks fails before it reaches anybody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,51 +55,62 @@ class Rules:
 
 
 def judge(
-    tallies: Mapping[str, Tally], down: Collection[str], before: Sequence[Incident], rules: Rules, now_ms: int
+    buckets: Buckets, down: Collection[str], before: Sequence[Incident], rules: Rules, now_ms: int
 ) -> list[Incident]:
     """The incidents that are open now.
 
     Args:
-        tallies: by endpoint (``connector|host``), over the last `rules.window_ms`.
-        down: the endpoints whose service check fails.
+        buckets: the tallies of the last `rules.window_ms`.
+        down: the endpoints (``connector|host``) whose service check fails.
         before: what was open at the last look. An incident that is not seen any more closes after one window.
     """
-    found = {found.id: found for found in _found(tallies, down, rules, now_ms)}
+    whole, recent = since(buckets, now_ms - rules.window_ms), since(buckets, now_ms - RECENT_MS)
+    found = {incident.id: incident for incident in _ours(whole, recent, rules, now_ms)}
+    if not any(incident.kind is IncidentKind.PLATFORM for incident in found.values()):
+        theirs = [*_theirs(whole, down, rules, now_ms), *_theirs(recent, (), rules, now_ms)]
+        found |= {incident.id: incident for incident in theirs}
     known = {incident.id: incident for incident in before}
-    platform = any(incident.kind is IncidentKind.PLATFORM for incident in found.values())
-    still: list[Incident] = []
-    for id_, incident in (known | found).items():
-        if platform and incident.kind is IncidentKind.OUTAGE:
-            continue  # one cause, one incident: it was us
-        seen = _continued(known.get(id_), found.get(id_), incident, rules, now_ms)
-        if now_ms - seen.seen_ms <= rules.window_ms:
-            still.append(seen)
-    return sorted(still, key=lambda incident: (incident.started_ms, incident.id))
+    still = [_continued(known.get(id_), found.get(id_), rules, now_ms) for id_ in {**known, **found}]
+    platform = any(incident.kind is IncidentKind.PLATFORM for incident in still)
+    return sorted(
+        (
+            incident
+            for incident in still
+            if now_ms - incident.seen_ms <= rules.window_ms
+            and not (platform and incident.kind is IncidentKind.OUTAGE)  # one cause, one incident: it is us
+        ),
+        key=lambda incident: (incident.started_ms, incident.id),
+    )
 
 
-def _found(tallies: Mapping[str, Tally], down: Collection[str], rules: Rules, now_ms: int) -> list[Incident]:
-    def incident(kind: IncidentKind, endpoint: str, tenants: int, explanation: str) -> Incident:
-        return Incident(kind, endpoint, now_ms, now_ms, tenants, explanation)
+def _ours(whole: Mapping[str, Tally], recent: Mapping[str, Tally], rules: Rules, now_ms: int) -> Iterator[Incident]:
+    """Our network fails when unrelated connectors get no answer at once; a lower share is enough than for one."""
+    for tallies in (whole, recent):
+        reached = [name for name, tally in tallies.items() if sum(tally.counts.values())]
+        cut_off = [name for name in reached if tallies[name].share(Ending.CUT_OFF) >= rules.share / 2]
+        connectors, lost = _connectors(reached), _connectors(cut_off)
+        tenants = merged(tallies[name] for name in cut_off).tenants(Ending.CUT_OFF)
+        if len(lost) > 1 and len(lost) >= PLATFORM_SHARE * len(connectors) and tenants >= rules.tenants:
+            told = f"no answer from {len(lost)} of {len(connectors)} unrelated connectors: {', '.join(sorted(lost))}"
+            yield Incident(IncidentKind.PLATFORM, ANYWHERE, now_ms, now_ms, tenants, told)
+    everything = merged(recent.values())
+    share, tenants = everything.share(Ending.OURS), everything.tenants(Ending.OURS)
+    if share >= OURS_SHARE and tenants >= rules.tenants:
+        told = f"{share:.0%} of all checks fail before they reach a vendor, for about {tenants} tenants"
+        yield Incident(IncidentKind.INTERNAL, ANYWHERE, now_ms, now_ms, tenants, told)
 
-    reached = [name for name, tally in tallies.items() if sum(tally.counts.values())]
-    cut_off = {name for name in reached if tallies[name].share(Ending.CUT_OFF) >= CUT_OFF_SHARE}
-    connectors, lost = _connectors(reached), _connectors(cut_off)
-    if len(lost) > 1 and len(lost) >= PLATFORM_SHARE * len(connectors):
-        tenants = max(tallies[name].tenants(Ending.CUT_OFF) for name in cut_off)
-        told = f"no answer from {len(lost)} of {len(connectors)} unrelated connectors: {', '.join(sorted(lost))}"
-        return [incident(IncidentKind.PLATFORM, ANYWHERE, tenants, told)]
 
-    incidents: list[Incident] = []
+def _theirs(tallies: Mapping[str, Tally], down: Collection[str], rules: Rules, now_ms: int) -> Iterator[Incident]:
+    """One endpoint fails for many tenants, or by itself."""
     for endpoint in sorted({*tallies, *down}):
         tally = tallies.get(endpoint) or Tally()
         for kind, endings, told in _LOOKED_FOR:
             share, tenants = tally.share(*endings), tally.tenants(*endings)
             if share >= rules.share and tenants >= rules.tenants:
                 sentence = f"{told} in {share:.0%} of the checks, for about {tenants} tenants"
-                incidents.append(incident(kind, endpoint, tenants, sentence))
+                yield Incident(kind, endpoint, now_ms, now_ms, tenants, sentence)
             elif kind is IncidentKind.OUTAGE and endpoint in down:
-                incidents.append(incident(kind, endpoint, tenants, "the service check fails, without any credential"))
-    return incidents
+                yield Incident(kind, endpoint, now_ms, now_ms, tenants, "the service check fails, without a credential")
 
 
 _LOOKED_FOR: tuple[tuple[IncidentKind, tuple[Ending, ...], str], ...] = (
@@ -110,14 +124,14 @@ def _connectors(endpoints: Collection[str]) -> set[str]:
     return {endpoint.partition("|")[0] for endpoint in endpoints}
 
 
-def _continued(known: Incident | None, found: Incident | None, either: Incident, rules: Rules, now_ms: int) -> Incident:
+def _continued(known: Incident | None, found: Incident | None, rules: Rules, now_ms: int) -> Incident:
     if known is None or found is None:
+        either = known or found
+        assert either is not None  # noqa: S101 - one of them named the incident
         return either
-    confirmed = known.confirmed or (
-        known.kind is IncidentKind.REJECTIONS and now_ms - known.started_ms >= rules.hold_ms
-    )
+    held = known.kind is IncidentKind.REJECTIONS and now_ms - known.started_ms >= rules.hold_ms
     worst = known if known.tenants > found.tenants else found
-    return replace(worst, started_ms=known.started_ms, seen_ms=now_ms, confirmed=confirmed)
+    return replace(worst, started_ms=known.started_ms, seen_ms=now_ms, confirmed=known.confirmed or held)
 
 
 async def detect(parts: Parts) -> list[Incident]:
@@ -126,8 +140,8 @@ async def detect(parts: Parts) -> list[Incident]:
     parts.clock.calibrate(await parts.redis.time(), asked)
     now = parts.clock.now_ms()
     before = await open_incidents(parts.redis)
-    tallies = await read_tallies(parts.redis, range(parts.settings.shards), now, rules.window_ms)
-    after = judge(tallies, await _down(parts), before, rules, now)
+    buckets = await read_tallies(parts.redis, range(parts.settings.shards), now, rules.window_ms)
+    after = judge(buckets, await _down(parts), before, rules, now)
     await _write(parts, before, after)
     return after
 

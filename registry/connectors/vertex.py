@@ -192,6 +192,11 @@ class Vertex(VendorConnector):
         """Without a token, the API answers 401, or 403 to callers it does not know."""
         await cls.is_there(session, "GET", f"{base_url}/v1/projects/-/locations", (401, 403))
 
+    @property
+    def own_addresses(self) -> tuple[str, ...]:
+        """Google's own endpoints; a key file may name another token endpoint."""
+        return (*super().own_addresses, AUDIENCE)
+
     @classmethod
     def facts(cls, answer: Answer) -> Facts:
         """Both shapes of error: the APIs' ``{"error": {…}}`` and the token endpoint's ``{"error": "…"}``."""
