@@ -10,8 +10,10 @@ if TYPE_CHECKING:
     from registry.check import CheckSession
 
 DAY_MS = 86_400_000
+_LAST_MS = 253_402_300_799_999
+"""The end of the year 9999, after which no date can be written; what a vendor says beyond it is nonsense."""
+
 _LARGEST = 10**15
-"""Beyond this, a number of a vendor is taken for nonsense: as Unix milliseconds it lies in the year 33658."""
 
 
 def expiry(session: CheckSession, ends_ms: int | None, *, soon_ms: int | None = None) -> None:
@@ -21,7 +23,7 @@ def expiry(session: CheckSession, ends_ms: int | None, *, soon_ms: int | None = 
         ends_ms: Unix milliseconds; None: never, or not told.
         soon_ms: how near the end is soon; None: the manifest's `expiring_days`.
     """
-    if ends_ms is None or not 0 < ends_ms < _LARGEST:
+    if ends_ms is None or not 0 < ends_ms <= _LAST_MS:
         return
     session.credential_expires_ms = ends_ms
     left_ms = max(ends_ms - session.now_ms, 0)
@@ -41,7 +43,7 @@ def quota(session: CheckSession, limit: int | None, remaining: int | None, reset
     """Keep what is left of the quota (None: not told), and warn when it is little."""
     if limit is None or remaining is None or not 0 < limit < _LARGEST or not 0 <= remaining < _LARGEST:
         return
-    resets_ms = resets_ms if resets_ms is not None and 0 < resets_ms < _LARGEST else None
+    resets_ms = resets_ms if resets_ms is not None and 0 < resets_ms <= _LAST_MS else None
     session.quota = Quota(limit=limit, remaining=min(remaining, limit), resets_ms=resets_ms)
     if remaining <= limit * session.manifest.quota_low:
         session.warn(Reason.QUOTA_LOW, f"{remaining} of {limit} requests are left")

@@ -66,7 +66,7 @@ async def vendor_http() -> AsyncIterator[VendorHttp]:
 class Serve(Protocol):
     """Starts a server for one test and gives its URL."""
 
-    async def __call__(self, handler: Handler) -> str: ...
+    async def __call__(self, handler: Handler, *, host: str = "127.0.0.1", port: int = 0) -> str: ...
 
 
 @pytest.fixture
@@ -74,12 +74,12 @@ async def serve() -> AsyncIterator[Serve]:
     """Starts HTTP servers that answer every request with a handler; they end with the test."""
     async with AsyncExitStack() as stack:
 
-        async def start(handler: Handler) -> str:
+        async def start(handler: Handler, *, host: str = "127.0.0.1", port: int = 0) -> str:
             runner = web.ServerRunner(web.Server(handler, handler_cancellation=True), shutdown_timeout=0.1)
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
-            return f"http://127.0.0.1:{runner.addresses[0][1]}"
+            await web.TCPSite(runner, host, port).start()
+            return f"http://{host}:{runner.addresses[0][1]}"
 
         yield start
 

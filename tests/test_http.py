@@ -11,11 +11,12 @@ from contextlib import AsyncExitStack
 import pytest
 from aiohttp import web
 
+from registry.connectors.slack import Slack
 from registry.egress import EgressPolicy
 from registry.errors import CheckFailed
-from registry.health import Reason
+from registry.health import Fault, Reason
 from registry.http import BODY_LIMIT, VendorHttp
-from tests.fixtures_vendors import LOOPBACK, Serve, says
+from tests.fixtures_vendors import LOOPBACK, Check, Serve, says
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -317,6 +318,37 @@ async def test_a_public_name_that_was_rebound_to_loopback_is_refused_when_connec
     try:
         for target in ("https://gitlab.example.com/", f"http://gitlab.example.com:{port}/"):
             assert (await failure(http, target)).reason is Reason.MISCONFIGURED
+    finally:
+        await http.aclose()
+
+
+async def test_a_vendors_own_address_that_our_name_service_sends_astray_is_not_the_tenants_fault(
+    check: Check, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sinkhole(*_args: object, **_kwargs: object) -> list[tuple[int, int, int, str, tuple[str, int]]]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("0.0.0.0", 443))]  # noqa: S104 - what sinkholes answer
+
+    monkeypatch.setattr(socket, "getaddrinfo", sinkhole)
+    auth = {"type": "bearer", "token": "xoxb-1"}
+    ours = await check(Slack, {"auth": auth})
+    theirs = await check(Slack, {"auth": auth, "base_url": "https://slack.example.com"})
+    assert (ours.reason, ours.fault) == (Reason.MISCONFIGURED, Fault.PLATFORM)
+    assert (theirs.reason, theirs.fault) == (Reason.MISCONFIGURED, Fault.TENANT)
+
+
+async def test_a_name_with_several_addresses_is_reached_only_at_those_admitted(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = int((await serve(says(200, "refused"), host="127.0.0.1")).rsplit(":", 1)[1])
+    await serve(says(200, "admitted"), host="127.0.0.2", port=port)
+
+    def both(*_args: object, **_kwargs: object) -> list[tuple[int, int, int, str, tuple[str, int]]]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port)) for host in ("127.0.0.1", "127.0.0.2")]
+
+    monkeypatch.setattr(socket, "getaddrinfo", both)
+    http = VendorHttp(EgressPolicy(["127.0.0.2"]))
+    try:
+        assert (await http.request("GET", f"http://gitlab.example.com:{port}/")).body == b"admitted"
     finally:
         await http.aclose()
 

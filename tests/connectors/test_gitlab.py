@@ -189,6 +189,14 @@ async def test_senseless_limits_are_ignored(serve: Serve, check: Check, value: s
     assert (verdict.reason, verdict.quota) == (Reason.OK, None)
 
 
+@pytest.mark.parametrize("reset", ["253402300799", "253402300800", "999999999999", "0"])
+async def test_a_reset_that_no_calendar_holds_is_left_out(serve: Serve, check: Check, reset: str) -> None:
+    headers = {"RateLimit-Limit": "10", "RateLimit-Remaining": "9", "RateLimit-Reset": reset}
+    verdict = await check(GitLab, config(await serve(says(200, TOKEN, headers))))
+    assert verdict.quota
+    assert verdict.quota.resets_at in (None, "9999-12-31T23:59:59.000Z")
+
+
 def test_a_kind_of_credential_that_gitlab_does_not_know_is_refused() -> None:
     with pytest.raises(InvalidConfig, match=r"^auth\.type: GitLab takes bearer or oauth2, not github_app"):
         GitLab.validate(
