@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import re
+from base64 import b64encode, urlsafe_b64encode
+from collections.abc import Iterable
+from urllib.parse import quote
 
 LIMIT = 200
 """Characters of vendor text that are kept."""
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]+")
+STRETCH = 16
+"""So many characters in a row that a known credential has too (or a whole shorter one) are masked."""
+
+_SHORTEST = 4
+"""A credential shorter than this is no secret, and masking it would tear every word apart."""
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\xad\ud800-\udfff\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]+")
 _CREDENTIAL = re.compile(
     r"""
       \b(?:gh[pousr]_|github_pat_)[A-Za-z0-9_]{4,}             # GitHub
@@ -17,7 +26,7 @@ _CREDENTIAL = re.compile(
     | \bya29\.[A-Za-z0-9_.-]{4,} | \bAIza[A-Za-z0-9_-]{10,}    # Google
     | \beyJ[A-Za-z0-9_-]{6,}\.[A-Za-z0-9_.-]+                  # JWT
     | -----BEGIN[^-]*PRIVATE\ KEY-----.*                       # PEM
-    | (?i:\b(?:bearer|basic|token)\s+)[A-Za-z0-9+/=_.~-]{8,}
+    | (?i:\b(?:bearer|basic|token)\s+)(?=[^\s]*\d)[A-Za-z0-9+/=_.~-]{8,}   # "token refresh" is prose
     | (?i:\b(?:password|passwd|secret|api_?key|access_token|refresh_token|client_secret)["']?\s*[=:]\s*["']?)[^\s"'&,;]+
     | (?<=://)[^/\s:@]+:[^/\s@]+(?=@)                          # credentials in a URL
     """,
@@ -26,11 +35,42 @@ _CREDENTIAL = re.compile(
 MASK = "[masked]"
 
 
-def clean(text: str, *, limit: int = LIMIT) -> str:
+def clean(text: str, *, limit: int = LIMIT, credentials: Iterable[str] = ()) -> str:
     """`text` made fit to keep: at most `limit` characters, one line, credentials replaced by ``[masked]``.
 
-    Masking comes before cutting, so that the head of a cut credential does not remain.
+    Masking comes before cutting, so that the head of a cut credential does not remain. `credentials` are those that
+    the vendor was sent: whatever they look like, no stretch of them remains.
     """
-    text = _CREDENTIAL.sub(MASK, text[: limit * 20])
+    text = _CREDENTIAL.sub(MASK, _concealed(text[: limit * 20], credentials))
     text = _CONTROL.sub(" ", text).strip()
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def _concealed(text: str, credentials: Iterable[str]) -> str:
+    """Letters that do not show are passed over, so that they cannot hide a credential between them."""
+    shown = [index for index, letter in enumerate(text) if _shows(letter)]
+    letters = "".join(text[index] for index in shown)
+    covered: set[int] = set()
+    for credential in credentials:
+        size = min(STRETCH, len(credential))
+        if size < _SHORTEST or len(letters) < size:
+            continue
+        spelled = _spellings("".join(filter(_shows, credential)))
+        for start in range(len(letters) - size + 1):
+            if letters[start : start + size] in spelled:
+                covered.update(range(shown[start], shown[start + size - 1] + 1))
+    if not covered:
+        return text
+    marked = "".join("\0" if index in covered else letter for index, letter in enumerate(text.replace("\0", " ")))
+    return re.sub("\0+", MASK, marked)
+
+
+def _shows(letter: str) -> bool:
+    return letter.isprintable() and not letter.isspace()
+
+
+def _spellings(credential: str) -> str:
+    """In clear, URL-encoded, and in base64 wherever in a longer text it stood."""
+    raw = credential.encode(errors="replace")
+    coded = [code(bytes(before) + raw).decode() for code in (b64encode, urlsafe_b64encode) for before in range(3)]
+    return "\n".join([credential, quote(credential, safe="", errors="replace"), *coded])

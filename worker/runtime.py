@@ -11,6 +11,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from registry.bootstrap import Parts, assemble
@@ -18,12 +19,17 @@ from registry.settings import Settings
 
 T = TypeVar("T")
 
+LOOKUP_THREADS = 64
+"""Threads for what blocks: name look-ups and signing."""
+
 
 class Runtime:
     """An event loop in a background thread, and the `Parts` that live on it."""
 
     def __init__(self, settings: Settings) -> None:
         self._loop = asyncio.new_event_loop()
+        # Name look-ups wait in threads: with the default of a few, tenants whose names hang would hold up all others.
+        self._loop.set_default_executor(ThreadPoolExecutor(LOOKUP_THREADS, thread_name_prefix="lookup"))
         self._thread = threading.Thread(target=self._loop.run_forever, name="event-loop", daemon=True)
         self._thread.start()
         self.pid = os.getpid()
@@ -49,6 +55,7 @@ class Runtime:
                 self.run(step(), timeout=30)
             self.run(_cancel_rest(), timeout=10)
             self.run(self.parts.aclose(), timeout=10)
+            self.run(self._loop.shutdown_default_executor(), timeout=10)
         finally:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(timeout=5)
