@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import cast
 
-from registry.connector import Connector, ConnectorFactory, ConnectorMetadata
+from registry.connector import Connector, ConnectorConfig, ConnectorFactory, ConnectorMetadata
 from registry.errors import ConnectorUnusable, DuplicateConnector, UnknownConnector
 from registry.ids import connector_id
+from registry.validation import accept
 from registry.versions import require_compatible
 
 
@@ -21,6 +22,14 @@ class Loaded:
     factory: ConnectorFactory
     manifest: ConnectorMetadata
     cls: type[Connector] | None
+
+    def validate(self, config: ConnectorConfig) -> None:
+        """Raise `InvalidConfig` unless this connector can use `config`: asked on every write and on every load."""
+        own = getattr(self.factory, "validate", None)
+        if own is None:
+            accept(self.manifest, config)
+        else:
+            own(config)
 
 
 class Catalog:

@@ -95,6 +95,7 @@ class Checker:
         config = self._located(scheduled.config, scheduled)
 
         async def resolve() -> ConnectorConfig:
+            loaded.validate(config)
             return await self._secrets.resolve(scheduled.pair, config)
 
         return tenant_check(loaded.factory, resolve)

@@ -19,6 +19,7 @@ from registry.ids import Pair
 from registry.schedule import Schedule
 from registry.secrets import SecretResolver
 from registry.stores import StoredConfig, TenantConfigStore
+from registry.validation import problems
 
 log = structlog.get_logger(__name__)
 
@@ -35,7 +36,8 @@ def parse_config(pair: Pair, document: Mapping[str, object] | ConnectorConfig) -
     try:
         return ConnectorConfig.model_validate(document)
     except ValidationError as error:
-        raise InvalidConfig(f"tenant {pair.tenant}, connector {pair.connector}: {_problems(error)}") from None
+        told = problems(error, ConnectorConfig)
+        raise InvalidConfig(f"tenant {pair.tenant}, connector {pair.connector}: {told}") from None
 
 
 class Configurations:
@@ -52,12 +54,10 @@ class Configurations:
         """
         loaded = self._catalog.load(pair.connector)
         config = parse_config(pair, document)
-        check = getattr(loaded.factory, "validate", None)
-        if check is not None:
-            try:
-                check(config)
-            except InvalidConfig as error:
-                raise InvalidConfig(f"tenant {pair.tenant}, connector {pair.connector}: {error}") from None
+        try:
+            loaded.validate(config)
+        except InvalidConfig as error:
+            raise InvalidConfig(f"tenant {pair.tenant}, connector {pair.connector}: {error}") from None
         return config
 
     async def set(
@@ -105,8 +105,3 @@ class Configurations:
             await self._schedule.put(pair, stored.revision, stored.config, reset=reset)
         except AWAY as error:
             log.warning("schedule_behind", pair=str(pair), error=type(error).__name__)
-
-
-def _problems(error: ValidationError) -> str:
-    rows = error.errors(include_input=False, include_url=False)
-    return "; ".join(f"{'.'.join(str(part) for part in row['loc']) or 'document'}: {row['msg']}" for row in rows)

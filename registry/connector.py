@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Protocol, Self, TypeAlias, runtime_checkable
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -17,6 +18,7 @@ from pydantic import (
     SecretStr,
     WithJsonSchema,
     field_validator,
+    model_validator,
 )
 
 if TYPE_CHECKING:
@@ -134,11 +136,37 @@ class ConnectorConfig(_Strict):
         return self.model_copy(update={"auth": self.auth.model_copy(update=secrets)})
 
 
+class Limit(_Strict):
+    """What the vendor allows: `requests` in `seconds`, counted for each `per` (``user``, ``project and region``)."""
+
+    requests: int = Field(gt=0)
+    seconds: int = Field(gt=0)
+    per: str
+    documentation: str
+
+
+class Deprecation(_Strict):
+    """From `date` on the connector may stop working; `advice` tells what to use instead."""
+
+    date: dt.date
+    advice: str = Field(min_length=1)
+
+
+class BreakingChange(_Strict):
+    """`version` is the first that has `change`; `migration` tells what to do to a stored configuration."""
+
+    version: str
+    change: str = Field(min_length=1)
+    migration: str = Field(min_length=1)
+
+
 class ConnectorMetadata(_Strict):
     """A connector's static manifest: known without an instance and without the network.
 
-    `framework` is a PEP 440 range of framework versions. `latency_budget` is in milliseconds: a slower check is
-    ``slow``. `expiring_days` and `quota_low` (a fraction of the limit) are when a verdict becomes ``degraded``.
+    `framework` is a PEP 440 range of framework versions. `settings` is the model of what a configuration's
+    ``settings`` may hold; without one, only the connector's own `validate` looks at them. `record_types` are what its
+    data side can sync. `latency_budget` is in milliseconds: a slower check is ``slow``. `expiring_days` and
+    `quota_low` (a fraction of the limit) are when a verdict becomes ``degraded``.
     """
 
     name: str
@@ -146,14 +174,25 @@ class ConnectorMetadata(_Strict):
     title: str
     framework: str = ">=0.1,<1"
     default_base_url: str
-    auth_methods: tuple[str, ...]
+    auth_methods: tuple[Literal["bearer", "oauth2", "service_account", "github_app"], ...]
     steps: tuple[str, ...]
     documentation: str
+    settings: type[BaseModel] | None = Field(default=None, exclude=True, repr=False)
+    record_types: tuple[str, ...] = ()
+    limits: tuple[Limit, ...] = ()
     required_scopes: tuple[str, ...] = ()
     maturity: Literal["stable", "beta", "deprecated"] = "stable"
+    deprecation: Deprecation | None = None
+    breaking_changes: tuple[BreakingChange, ...] = ()
     latency_budget: int = 2_000
     expiring_days: int = 14
     quota_low: float = 0.05
+
+    @model_validator(mode="after")
+    def _deprecated_with_advice(self) -> Self:
+        if (self.maturity == "deprecated") != (self.deprecation is not None):
+            raise ValueError("maturity 'deprecated' and a deprecation (date and advice) belong together")
+        return self
 
 
 @runtime_checkable

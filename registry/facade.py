@@ -19,9 +19,10 @@ from registry.health import HealthStatus, Reason, Status
 from registry.ids import Pair, connector_id, scope_id
 from registry.ids import tenant_id as valid_tenant
 from registry.instances import Instances
-from registry.record import absent, seen
+from registry.record import absent, seen, seen_alone
 from registry.recording import Outcome
 from registry.route import Route, choose
+from registry.schedule import Scheduled
 from registry.stores import StoredConfig
 
 if TYPE_CHECKING:
@@ -113,6 +114,7 @@ class ConnectorRegistry:
             return await build(loaded.factory, await self._parts.secrets.resolve(pair, merged))
 
         async def make() -> Connector:
+            loaded.validate(stored.config)
             return await build(loaded.factory, await self._parts.secrets.resolve(pair, stored.config))
 
         return await self._instances.get(pair, stored.revision, make)
@@ -139,6 +141,18 @@ class ConnectorRegistry:
         stored = await self._parts.configurations.set(pair, config, actor=actor, expected=expected)
         await self._instances.drop(lambda other: other == pair)
         return stored
+
+    async def dry_run(
+        self, name: str, config: Mapping[str, object] | ConnectorConfig, *, tenant_id: str
+    ) -> HealthStatus:
+        """What a check of this configuration would say, now. Nothing is stored, sealed or recorded.
+
+        Raises:
+            UnknownConnector, InvalidConfig
+        """
+        parts, pair = self._parts, Pair(connector_id(name), valid_tenant(tenant_id))
+        valid = parts.configurations.validate(pair, config)
+        return seen_alone(pair, await parts.checker.check(Scheduled(pair, 0, valid)), parts.clock.now_ms())
 
     async def get_config(self, name: str, *, tenant_id: str) -> StoredConfig:
         """A tenant's stored configuration (secret references only). Raises `NotConfigured`, `StoreUnavailable`."""

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from registry.health import (
+    REASONS,
     Evidence,
     Fault,
     HealthCheck,
@@ -158,6 +159,13 @@ def seen(pair: Pair, record: Record, now_ms: int) -> HealthStatus:
         stale=stale,
         last_known=record.status if stale else None,
     )
+
+
+def seen_alone(pair: Pair, verdict: Verdict, now_ms: int) -> HealthStatus:
+    """What one check says by itself, of which nothing is kept; never stale, for it is of this moment."""
+    row = REASONS[verdict.reason]
+    record = Record(0, 0, Kind.CHECKED, row.status, verdict.reason, verdict.fault, now_ms, now_ms + 1, verdict=verdict)
+    return seen(pair, record, now_ms)
 
 
 def absent(pair: Pair, reason: Reason, now_ms: int, *, version: int = 0, error: str | None = None) -> HealthStatus:

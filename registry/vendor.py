@@ -10,18 +10,15 @@ from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 
 from registry.check import CheckSession
 from registry.classify import STEPS, Facts, Rule, classify, facts_of, is_page
-from registry.clean import MASK
 from registry.connector import ConnectorConfig, ConnectorMetadata, OAuth2Auth, SecretRef
 from registry.errors import CheckFailed, InvalidConfig
 from registry.health import Fault, Reason
 from registry.http import Answer
 from registry.tokens import Token
+from registry.validation import accept, problems
 
 Shape = TypeVar("Shape", bound=BaseModel)
 Own = TypeVar("Own", bound="Settings")
-
-
-_CREDENTIAL_HEADERS = ("Authorization", "PRIVATE-TOKEN")
 
 
 class Settings(BaseModel):
@@ -60,7 +57,6 @@ class VendorConnector:
     manifest: ClassVar[ConnectorMetadata]
     actions: ClassVar[Mapping[Reason, str]]
     rules: ClassVar[tuple[Rule, ...]]
-    settings_type: ClassVar[type[Settings]] = Settings
     kept: ClassVar[Mapping[str, str]] = {"request_id": "x-request-id"}
     """Headers of an answer that are kept as evidence of a failure: name → header."""
 
@@ -71,10 +67,7 @@ class VendorConnector:
     @classmethod
     def validate(cls, config: ConnectorConfig) -> None:
         """Accept the configuration, or raise `InvalidConfig` that names the field."""
-        if config.auth.type not in cls.manifest.auth_methods:
-            accepted = " or ".join(cls.manifest.auth_methods)
-            raise InvalidConfig(f"auth.type: {cls.manifest.title} takes {accepted}, not {config.auth.type}")
-        read_settings(cls.settings_type, config)
+        accept(cls.manifest, config)
 
     async def aclose(self) -> None:
         """Nothing is held."""
@@ -99,7 +92,7 @@ class VendorConnector:
         with session.step("api"):
             answer = await self._request(session, method, url, headers=headers, json=json)
             missing = answer.status in absent and not is_page(answer)
-            found = None if missing else self.read(session, answer, shape, headers)
+            found = None if missing else self.read(session, answer, shape)
             if isinstance(found, CheckFailed):
                 step = self._step(found)
                 if step == "api":
@@ -123,18 +116,15 @@ class VendorConnector:
     ) -> Shape:
         """One POST inside a step that is open already, such as the exchange of a token. Raises `CheckFailed`."""
         answer = await self._request(session, "POST", url, headers=headers, data=data)
-        found = self.read(session, answer, shape, headers)
+        found = self.read(session, answer, shape)
         if isinstance(found, CheckFailed):
             raise found
         return found
 
-    def read(
-        self, session: CheckSession, answer: Answer, shape: type[Shape], headers: Mapping[str, str]
-    ) -> Shape | CheckFailed:
+    def read(self, session: CheckSession, answer: Answer, shape: type[Shape]) -> Shape | CheckFailed:
         """`judge`, with what only this tenant's configuration knows.
 
-        A credential of the request's `headers` that the vendor echoes is masked. An access token whose configured
-        end has passed is expired, even where the vendor just refuses it.
+        An access token whose configured end has passed is expired, even where the vendor just refuses it.
         """
         found = self.judge(answer, shape)
         if not isinstance(found, CheckFailed):
@@ -142,7 +132,7 @@ class VendorConnector:
         ends_ms = self.expires_ms
         if found.reason is Reason.CREDENTIAL_REJECTED and ends_ms is not None and ends_ms <= session.now_ms:
             found.reason = Reason.CREDENTIAL_EXPIRED
-        return masked(found, *(headers[name] for name in _CREDENTIAL_HEADERS if name in headers))
+        return found
 
     @classmethod
     def judge(cls, answer: Answer, shape: type[Shape]) -> Shape | CheckFailed:
@@ -265,9 +255,7 @@ def read_settings(kind: type[Own], config: ConnectorConfig) -> Own:
     try:
         return kind.model_validate(config.settings)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in ("settings", *first["loc"]))
-        raise InvalidConfig(f"{field}: {first['msg']}") from None
+        raise InvalidConfig(problems(error, kind, "settings")) from None
 
 
 def reveal(secret: SecretRef | SecretStr) -> str:
@@ -282,16 +270,6 @@ def reveal(secret: SecretRef | SecretStr) -> str:
     if not text:
         raise InvalidConfig("auth: the secret is empty")
     return text
-
-
-def masked(failure: CheckFailed, *credentials: str) -> CheckFailed:
-    """`failure` without the credentials of the request, whatever they look like."""
-    for credential in [header.split()[-1] for header in credentials if header.strip()]:
-        failure.message = failure.message.replace(credential, MASK)
-        for name, value in failure.evidence.items():
-            if isinstance(value, str):
-                failure.evidence[name] = value.replace(credential, MASK)
-    return failure
 
 
 def error_body(answer: Answer) -> dict[str, object]:

@@ -17,7 +17,7 @@ from registry import forecast
 from registry.advice import advice
 from registry.check import CheckSession
 from registry.classify import Facts, Rule, facts_of, wait_until
-from registry.connector import BearerAuth, ConnectorConfig, ConnectorMetadata, GitHubAppAuth, OAuth2Auth
+from registry.connector import BearerAuth, ConnectorConfig, ConnectorMetadata, GitHubAppAuth, Limit, OAuth2Auth
 from registry.errors import CheckFailed
 from registry.health import Fault, Reason
 from registry.http import Answer
@@ -37,6 +37,7 @@ from registry.vendor import (
 _DOCS = "https://docs.github.com/en"
 _ERRORS = f"{_DOCS}/rest/using-the-rest-api/troubleshooting-the-rest-api"
 _LIMITS = f"{_DOCS}/rest/using-the-rest-api/rate-limits-for-the-rest-api#exceeding-the-rate-limit"
+_QUOTAS = f"{_DOCS}/rest/using-the-rest-api/rate-limits-for-the-rest-api"
 _LOGIN = f"{_DOCS}/rest/authentication/authenticating-to-the-rest-api#failed-login-limit"
 _AGENT = f"{_DOCS}/rest/using-the-rest-api/getting-started-with-the-rest-api#user-agent"
 _TOKEN = f"{_DOCS}/rest/apps/apps#create-an-installation-access-token-for-an-app"
@@ -74,6 +75,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(Reason.PERMISSION_DENIED, "the token may not do this", _ERRORS, (403,)),
     Rule(Reason.NOT_FOUND, "there is no such installation or API", _ERRORS, (404, 410)),
+    Rule(Reason.MONITOR_ERROR, "GitHub refuses this request", _ERRORS, (400, 422), fault=Fault.PLATFORM),
 )
 
 ACTIONS = advice(
@@ -149,10 +151,11 @@ class GitHub(VendorConnector):
         auth_methods=("bearer", "oauth2", "github_app"),
         steps=("api", "auth", "permissions", "quota"),
         documentation=f"{_DOCS}/rest",
+        settings=ScopedSettings,
+        limits=(Limit(requests=5_000, seconds=3_600, per="user or installation", documentation=_QUOTAS),),
     )
     actions = ACTIONS
     rules = RULES
-    settings_type = ScopedSettings
     kept: ClassVar[Mapping[str, str]] = {
         "request_id": "x-github-request-id",
         "accepted_permissions": "x-accepted-github-permissions",

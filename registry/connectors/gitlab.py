@@ -17,7 +17,7 @@ from registry import forecast
 from registry.advice import advice
 from registry.check import CheckSession
 from registry.classify import Facts, Rule, facts_of, wait_until
-from registry.connector import BearerAuth, ConnectorConfig, ConnectorMetadata, OAuth2Auth
+from registry.connector import BearerAuth, ConnectorConfig, ConnectorMetadata, Limit, OAuth2Auth
 from registry.errors import CheckFailed
 from registry.health import Fault, Reason
 from registry.http import Answer
@@ -40,6 +40,7 @@ _ERRORS = f"{_DOCS}/api/rest/troubleshooting/"
 _USERS = f"{_DOCS}/administration/moderate_users/"
 _LIMITS = f"{_DOCS}/administration/settings/user_and_ip_rate_limits/#response-headers"
 _UPKEEP = f"{_DOCS}/administration/maintenance_mode/"
+_QUOTAS = f"{_DOCS}/user/gitlab_com/#rate-limits-on-gitlabcom"
 _NETWORK = f"{_DOCS}/user/group/access_and_permissions/#restrict-group-access-by-ip-address"
 
 _ENDED = r"token (is|has) expired|expired token"
@@ -113,10 +114,11 @@ class GitLab(VendorConnector):
         auth_methods=("bearer", "oauth2"),
         steps=("api", "auth", "permissions", "quota"),
         documentation=f"{_DOCS}/api/rest/",
+        settings=ScopedSettings,
+        limits=(Limit(requests=2_000, seconds=60, per="user", documentation=_QUOTAS),),
     )
     actions = ACTIONS
     rules = RULES
-    settings_type = ScopedSettings
 
     def __init__(self, config: ConnectorConfig) -> None:
         super().__init__(config)

@@ -17,7 +17,7 @@ from registry.connector import BearerAuth, ConnectorMetadata, OAuth2Auth
 from registry.errors import InvalidConfig
 from registry.health import Fault, Reason
 from registry.http import Answer
-from registry.vendor import Document, VendorConnector, error_body, reveal
+from registry.vendor import Document, Settings, VendorConnector, error_body, reveal
 
 _DOCS = "https://linear.app/developers"
 _AUTH = f"{_DOCS}/graphql#authentication"
@@ -106,6 +106,7 @@ class Linear(VendorConnector):
         auth_methods=("bearer", "oauth2"),
         steps=("api", "auth", "permissions", "quota"),
         documentation=f"{_DOCS}/graphql",
+        settings=Settings,
         required_scopes=("read",),
     )
     actions = ACTIONS

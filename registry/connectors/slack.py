@@ -95,10 +95,10 @@ class Slack(VendorConnector):
         auth_methods=("bearer", "oauth2"),
         steps=("api", "auth", "permissions", "quota"),
         documentation=f"{_DOCS}/apis/web-api",
+        settings=ScopedSettings,
     )
     actions = ACTIONS
     rules = RULES
-    settings_type = ScopedSettings
     kept: ClassVar[Mapping[str, str]] = {"request_id": "x-slack-req-id"}
 
     def __init__(self, config: ConnectorConfig) -> None:

@@ -18,7 +18,7 @@ from registry import forecast
 from registry.advice import advice
 from registry.check import CheckSession
 from registry.classify import Facts, Rule, facts_of
-from registry.connector import ConnectorConfig, ConnectorMetadata, OAuth2Auth, SecretRef, ServiceAccountAuth
+from registry.connector import ConnectorConfig, ConnectorMetadata, Limit, OAuth2Auth, SecretRef, ServiceAccountAuth
 from registry.errors import CheckFailed, InvalidConfig
 from registry.health import Fault, Reason
 from registry.http import Answer
@@ -35,6 +35,7 @@ _BILLING = f"{_DOCS}/billing/docs/how-to/modify-project"
 _SUSPEND = f"{_DOCS}/resource-manager/docs/project-suspension-guidelines"
 _IAM = f"{_DOCS}/vertex-ai/docs/general/access-control"
 _LIMITS = f"{_DOCS}/vertex-ai/generative-ai/docs/error-code-429"
+_QUOTAS = f"{_DOCS}/vertex-ai/docs/quotas#request_quotas"
 _PLACES = f"{_DOCS}/vertex-ai/docs/general/locations"
 _PERIMETER = f"{_DOCS}/vpc-service-controls/docs/troubleshooting"
 
@@ -153,11 +154,12 @@ class Vertex(VendorConnector):
         auth_methods=("service_account", "oauth2"),
         steps=("auth", "api", "permissions"),
         documentation=f"{_DOCS}/vertex-ai/docs/reference/rest",
+        settings=VertexSettings,
+        limits=(Limit(requests=600, seconds=60, per="project and region", documentation=_QUOTAS),),
         required_scopes=(SCOPE,),
     )
     actions = ACTIONS
     rules = RULES
-    settings_type = VertexSettings
     kept: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, config: ConnectorConfig) -> None:

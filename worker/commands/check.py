@@ -40,11 +40,12 @@ def check(connector: Connector, *, tenant: Tenant, as_json: AsJson = False) -> N
     if as_json:
         print_json(status.as_dict())
     else:
-        _show(status)
+        show_check(status)
     raise typer.Exit(exit_of_health([status]))
 
 
-def _show(status: HealthStatus) -> None:
+def show_check(status: HealthStatus) -> None:
+    """One check for a person: what it concludes, and every step."""
     from rich.table import Table
     from rich.text import Text
 

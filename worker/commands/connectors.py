@@ -18,11 +18,9 @@ def list_connectors(*, as_json: AsJson = False) -> None:
 
     Exit code: 0, or 1 when a connector cannot be loaded.
     """
-    from registry.catalog import Catalog
-    from registry.connectors import CONNECTORS
     from worker.commands.printing import console, print_json
 
-    rows = _rows(Catalog(CONNECTORS))
+    rows = _rows(catalog())
     if as_json:
         print_json(rows)
     else:
@@ -36,6 +34,14 @@ def list_connectors(*, as_json: AsJson = False) -> None:
             table.add_row(row["name"], row["version"] or "?", row["auth_methods"], row["maturity"] or "?", about)
         console().print(table)
     raise typer.Exit(Exit.PROBLEM if any(row["error"] for row in rows) else Exit.OK)
+
+
+def catalog() -> Catalog:
+    """The connectors that are installed here."""
+    from registry.catalog import Catalog
+    from registry.connectors import CONNECTORS
+
+    return Catalog(CONNECTORS)
 
 
 def _rows(catalog: Catalog) -> list[dict[str, str]]:
