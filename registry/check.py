@@ -13,6 +13,8 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from pydantic import SecretStr
+
 from registry.clean import clean
 from registry.connector import Connector, ConnectorConfig, ConnectorFactory, ConnectorMetadata
 from registry.errors import CheckFailed, InvalidConfig, SecretNotFound, SecretUnavailable
@@ -26,13 +28,17 @@ if TYPE_CHECKING:
 Run = Callable[["CheckSession"], Awaitable[None]]
 Prepare = Callable[[], Awaitable[Run]]
 
+_CREDENTIALS = ("Authorization", "PRIVATE-TOKEN", "assertion")
+"""The headers and form fields that carry a credential."""
+
 
 class CheckSession:
     """What a connector works with during one check: the HTTP client, the steps, and what it found out.
 
     `tokens` keeps short-lived tokens that were exchanged for a credential, for this tenant's later checks.
     `now_ms` is the shared clock's Unix milliseconds. Set `quota` and `credential_expires_ms` when the vendor
-    tells them; `note` keeps small evidence.
+    tells them; `note` keeps small evidence. `credentials` is what the vendor was sent and may echo: nothing that is
+    kept shows any of it.
     """
 
     def __init__(
@@ -45,6 +51,7 @@ class CheckSession:
         self.manifest = manifest
         self.quota: Quota | None = None
         self.credential_expires_ms: int | None = None
+        self.credentials: set[str] = set()
         self.evidence: dict[str, Scalar] = {}
         self.steps: list[HealthCheck] = []
         self.warnings: list[CheckFailed] = []
@@ -56,13 +63,27 @@ class CheckSession:
         try:
             yield
         except BaseException as error:
-            self._end(name, StepStatus.FAIL, started, _sentence(error))
+            self._end(name, StepStatus.FAIL, started, self._sentence(error))
             raise
         news = self.warnings[warned:]
-        self._end(name, StepStatus.WARN if news else StepStatus.PASS, started, news[0].message if news else None)
+        if news:
+            self._end(name, StepStatus.WARN, started, self._sentence(news[0]))
+        else:
+            self._end(name, StepStatus.PASS, started, None)
 
     def _end(self, name: str, status: StepStatus, started: float, error: str | None) -> None:
         self.steps.append(HealthCheck(name, status, _since(started), error))
+
+    def clean(self, text: str) -> str:
+        """Vendor text made fit to keep, see `registry.clean`."""
+        return clean(text, credentials=self.credentials)
+
+    def _sentence(self, error: BaseException) -> str:
+        if isinstance(error, CheckFailed):
+            return self.clean(error.message)
+        if isinstance(error, TimeoutError | asyncio.CancelledError):
+            return "not finished within the deadline"
+        return type(error).__name__
 
     async def request(
         self,
@@ -74,6 +95,8 @@ class CheckSession:
         data: Mapping[str, str] | None = None,
     ) -> Answer:
         """One vendor call. Transport failures raise `CheckFailed`; any HTTP answer is returned."""
+        for sent in (headers or {}, data or {}):
+            self.credentials.update(sent[name].split()[-1] for name in _CREDENTIALS if sent.get(name, "").strip())
         return await self.http.request(method, url, headers=headers, json=json, data=data)
 
     def note(self, **evidence: Scalar | None) -> None:
@@ -129,9 +152,12 @@ def tenant_check(factory: ConnectorFactory, resolve: Callable[[], Awaitable[Conn
     """The check of a pair: resolve its secrets, build its connector; then let it look, and close it."""
 
     async def prepare() -> Run:
-        connector = await build(factory, await resolve())
+        config = await resolve()
+        tokens = _tokens(config)
+        connector = await build(factory, config)
 
         async def run(session: CheckSession) -> None:
+            session.credentials.update(tokens)
             try:
                 await connector.check(session)
             finally:
@@ -162,6 +188,12 @@ async def _prepared(prepare: Prepare, timeout: float) -> Run:
         raise SecretUnavailable(f"the secret store did not answer within {timeout:g} s") from None
 
 
+def _tokens(config: ConnectorConfig) -> set[str]:
+    """The secrets that are sent as they are. Keys have blanks in them: they only sign, and no vendor ever sees them."""
+    texts = [value.get_secret_value().strip() for _, value in config.secrets() if isinstance(value, SecretStr)]
+    return {text for text in texts if len(text.split()) == 1}
+
+
 async def build(factory: ConnectorFactory, config: ConnectorConfig) -> Connector:
     """Call a factory, sync or async."""
     made = factory(config)
@@ -185,15 +217,22 @@ def _verdict(
         reason=reason,
         fault=fault,
         checked_ms=checked_ms,
-        error=clean(outcome.message) if outcome else None,
+        error=session.clean(outcome.message) if outcome else None,
         checks=tuple(session.steps),
         latency_ms=latency_ms,
-        metadata={name: clean(value) if isinstance(value, str) else value for name, value in _facts(session, outcome)},
+        metadata={
+            name: session.clean(value) if isinstance(value, str) else value for name, value in _facts(session, outcome)
+        },
         credential_expires_ms=session.credential_expires_ms,
         quota=session.quota,
         retry_after=outcome.retry_after if outcome else None,
-        action=_OTHERWISE[fault] if fault is not REASONS[reason].fault else actions.get(reason),
+        action=advised(reason, fault, actions),
     )
+
+
+def advised(reason: Reason, fault: Fault, actions: Mapping[Reason, str]) -> str | None:
+    """The advice of a connector's table `actions`; None leaves it to the reason table."""
+    return actions.get(reason) if fault is REASONS[reason].fault else _OTHERWISE[fault]
 
 
 _OTHERWISE: Mapping[Fault, str | None] = {
@@ -209,14 +248,6 @@ def _facts(session: CheckSession, outcome: CheckFailed | None) -> Iterator[tuple
     yield from session.evidence.items()
     if outcome:
         yield from outcome.evidence.items()
-
-
-def _sentence(error: BaseException) -> str:
-    if isinstance(error, CheckFailed):
-        return clean(error.message)
-    if isinstance(error, TimeoutError | asyncio.CancelledError):
-        return "not finished within the deadline"
-    return type(error).__name__
 
 
 def _since(started: float) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode, urlsafe_b64encode
-from collections.abc import Iterable
+from collections.abc import Collection
 from urllib.parse import quote
 
 LIMIT = 200
@@ -35,7 +35,7 @@ _CREDENTIAL = re.compile(
 MASK = "[masked]"
 
 
-def clean(text: str, *, limit: int = LIMIT, credentials: Iterable[str] = ()) -> str:
+def clean(text: str, *, limit: int = LIMIT, credentials: Collection[str] = ()) -> str:
     """`text` made fit to keep: at most `limit` characters, one line, credentials replaced by ``[masked]``.
 
     Masking comes before cutting, so that the head of a cut credential does not remain. `credentials` are those that
@@ -46,16 +46,18 @@ def clean(text: str, *, limit: int = LIMIT, credentials: Iterable[str] = ()) -> 
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
-def _concealed(text: str, credentials: Iterable[str]) -> str:
+def _concealed(text: str, credentials: Collection[str]) -> str:
     """Letters that do not show are passed over, so that they cannot hide a credential between them."""
+    if not credentials:
+        return text
     shown = [index for index, letter in enumerate(text) if _shows(letter)]
     letters = "".join(text[index] for index in shown)
     covered: set[int] = set()
-    for credential in credentials:
+    for credential in ("".join(filter(_shows, sent)) for sent in credentials):
         size = min(STRETCH, len(credential))
         if size < _SHORTEST or len(letters) < size:
             continue
-        spelled = _spellings("".join(filter(_shows, credential)))
+        spelled = _spellings(credential)
         for start in range(len(letters) - size + 1):
             if letters[start : start + size] in spelled:
                 covered.update(range(shown[start], shown[start + size - 1] + 1))

@@ -1,8 +1,11 @@
+from base64 import b64encode
+from urllib.parse import quote
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry.clean import LIMIT, clean
+from registry.clean import LIMIT, MASK, STRETCH, clean
 
 CREDENTIALS = [
     "ghp_16C7e42F292c6912E7710c838347Ae178B4a",
@@ -43,3 +46,38 @@ def test_what_is_kept_is_one_short_line(text: str) -> None:
     assert len(kept) <= LIMIT
     assert not any(ord(letter) < 32 or ord(letter) == 127 for letter in kept)
     assert clean(kept) == kept or "[masked]" in kept
+
+
+SENT = "Zq7+kPw9/3LmXv20Rt==YbNc84HsJd"
+
+
+@pytest.mark.parametrize(
+    "echo",
+    [
+        SENT,
+        SENT[:20],
+        SENT[5:],
+        quote(SENT, safe=""),
+        b64encode(SENT.encode()).decode(),
+        b64encode(f"me:{SENT}".encode()).decode(),
+        "\u200b".join(SENT),
+        " ".join(SENT),
+        "x" * 495 + SENT,
+    ],
+    ids=["whole", "head", "tail", "url", "base64", "basic", "zero-width", "spaced", "long"],
+)
+def test_what_was_sent_is_masked_however_it_is_echoed(echo: str) -> None:
+    kept = clean(f"no access for {echo}!", limit=1_000, credentials=[SENT])
+    assert MASK in kept
+    shown = "".join(kept.split())
+    assert not any(SENT[start : start + STRETCH] in shown for start in range(len(SENT)))
+
+
+def test_words_that_a_credential_happens_to_have_too_are_left() -> None:
+    assert (
+        clean("no access to project acme-01", credentials=["demo-token-of-acme-01"]) == "no access to project acme-01"
+    )
+
+
+def test_what_cannot_be_written_down_is_not_kept() -> None:
+    clean("lone \ud800 half").encode()
