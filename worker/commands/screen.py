@@ -15,22 +15,32 @@ if TYPE_CHECKING:
 
     from worker.commands.reading import Watcher
 
-FIXED_LINES = 9
-"""Lines of a page that are neither tenants nor advice: counts, headings, gaps, the cursor's."""
+FEWEST = 4
+"""Tenants, and lines of advice, that are shown however low the terminal is."""
 
 
 def page(watcher: Watcher, console: Console, header: Sequence[str] = (), warnings: Sequence[str] = ()) -> Group:
-    """What is shown at one moment; at most as high as the terminal."""
+    """What is shown at one moment; as high as the terminal, if that is not very low."""
+    height = console.size.height
+    rows = min(height, len({pair.tenant for pair in watcher.statuses}))
+    told = min(len(urgent(watcher.statuses.values())), max(FEWEST, height // 6))
+    shown = _page(watcher, console, [*header], [*warnings], rows, told)
+    while (surplus := len(console.render_lines(shown)) + 1 - height) > 0 and rows > FEWEST:
+        rows = max(FEWEST, rows - max(1, surplus // 2))  # a tenant may take two lines
+        shown = _page(watcher, console, [*header], [*warnings], rows, told)
+    return shown
+
+
+def _page(
+    watcher: Watcher, console: Console, header: Sequence[str], warnings: Sequence[str], rows: int, told: int
+) -> Group:
     statuses = watcher.statuses
-    room = max(8, console.size.height - FIXED_LINES - len(header) - len(warnings))
-    troubles = len(urgent(statuses.values()))
-    told = min(troubles, max(4, room // 3))
     parts: list[RenderableType] = [Text(text, style="dim") for text in header]
     parts.append(summary(statuses.values(), console))
     if watcher.away:
-        warnings = ["Redis does not answer: nothing can be told until it is back", *warnings]
+        parts.append(Text("Redis does not answer: nothing can be told until it is back", style="bold red"))
     parts += [Text(text, style="bold red") for text in warnings]
-    parts += [Text(), health_table(statuses, console, rows=room - told)]
-    if troubles:
+    parts += [Text(), health_table(statuses, console, rows=rows)]
+    if told:
         parts += [Text(), advice(statuses, most=told)]
     return Group(*parts)

@@ -21,24 +21,28 @@ if TYPE_CHECKING:
 def status(*, as_json: AsJson = False) -> None:
     """Show the processes that `connectors up` runs in this directory, and where to reach them.
 
-    Exit code: 0 all run, 1 one is missing, 3 nothing runs here.
+    Exit code: 0 all run, 1 one is missing or a killed run has left some, 3 nothing runs here.
     """
     from registry.settings import load_settings
     from worker.commands.printing import note, print_json
     from worker.local.directory import RunDirectory, RunLock
+    from worker.local.leftovers import processes
 
     directory, settings = RunDirectory.here(), load_settings()
     holder = RunLock(directory).holder()
     rows = _rows(directory) if holder is not None else []
+    left = 0 if holder is not None else len(list(processes(directory)))
     if as_json:
         addresses = {"metrics": metrics_url(settings), "pushgateway": settings.pushgateway_url}
-        print_json({"running": holder is not None, "pid": holder, "processes": rows, "urls": addresses})
+        print_json({"running": holder is not None, "pid": holder, "left": left, "processes": rows, "urls": addresses})
+    elif holder is None and left:
+        note(f"{left} processes of a killed run are left: `connectors down` ends them, and so does `connectors up`")
     elif holder is None:
         note(f"nothing runs in {directory.path.parent}: start it with `connectors up`")
     else:
         _show(rows, holder, settings)
     if holder is None:
-        raise typer.Exit(Exit.UNKNOWN)
+        raise typer.Exit(Exit.PROBLEM if left else Exit.UNKNOWN)
     raise typer.Exit(Exit.PROBLEM if any(row["pid"] is None for row in rows) else Exit.OK)
 
 

@@ -55,8 +55,9 @@ def health_table(statuses: Statuses, console: Console, *, rows: int | None = Non
     for tenant in shown:
         cells = [cell(by_key.get((tenant, name)), console) for name in connectors]
         table.add_row(EVERYBODY if tenant == SYSTEM else tenant, *cells)
-    if len(tenants) > len(shown):
-        table.add_row(Text(f"… {len(tenants) - len(shown)} more", style="dim"))
+    if hidden := set(tenants) - set(shown):
+        fine = all(status.reason is Reason.OK for pair, status in statuses.items() if pair.tenant in hidden)
+        table.add_row(Text(f"… {len(hidden)} more{', all ok' if fine else ''}", style="dim"))
     return table
 
 
