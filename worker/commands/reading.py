@@ -29,9 +29,11 @@ async def everybody(parts: Parts) -> Statuses:
 
 
 async def of_tenant(parts: Parts, tenant: str) -> Statuses:
-    """The verdicts of one tenant's connectors. Raises `InvalidId`, `CacheUnavailable`."""
-    page = await parts.cache.statuses(tenant_id(tenant), parts.catalog.list(), strict=True)
-    return {Pair(name, tenant): status for name, status in page.items() if status.reason is not Reason.NOT_CONFIGURED}
+    """The verdict of each of a tenant's scheduled pairs. Raises `InvalidId` and what redis-py raises."""
+    pairs = [Pair(name, tenant_id(tenant)) for name in parts.catalog.list()]
+    known = [pair for pair, scheduled in zip(pairs, await parts.schedule.get(pairs), strict=True) if scheduled]
+    page = await parts.cache.statuses(tenant, [pair.connector for pair in known], strict=True)
+    return {pair: page[pair.connector] for pair in known}
 
 
 class Watcher:

@@ -7,7 +7,7 @@ keys are refused, and only plain values are built.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -149,10 +149,11 @@ def _walk(file: TenantsFile, root: yaml.Node) -> None:
             file.problems.append(Problem(_line(key), f"unknown key {key.value!r}: expected {_EXPECTED}"))
             continue
         for tenant, connectors in _items(file, tenants, "tenants by id"):
-            _check_id(file, tenant, f"tenant {tenant.value}")
+            known = _is_id(file, tenant, tenant_id, f"tenant {tenant.value}")
             for connector, document in _items(file, connectors, f"the connectors of tenant {tenant.value} by name"):
-                _check_id(file, connector, f"tenant {tenant.value}, connector {connector.value}")
-                _entry(file, Pair(connector.value, tenant.value), connector, document)
+                where = f"tenant {tenant.value}, connector {connector.value}"
+                if _is_id(file, connector, connector_id, where) and known:
+                    _entry(file, Pair(connector.value, tenant.value), connector, document)
 
 
 def _entry(file: TenantsFile, pair: Pair, key: yaml.ScalarNode, node: yaml.Node) -> None:
@@ -163,17 +164,16 @@ def _entry(file: TenantsFile, pair: Pair, key: yaml.ScalarNode, node: yaml.Node)
     file.entries.append(Entry(pair, _built(file, node), _line(key)))
 
 
-def _check_id(file: TenantsFile, key: yaml.ScalarNode, where: str) -> None:
-    try:
-        if "connector " in where:
-            connector_id(key.value)
-        else:
-            tenant_id(key.value)
-    except InvalidId as error:
-        file.problems.append(Problem(_line(key), str(error)))
+def _is_id(file: TenantsFile, key: yaml.ScalarNode, require: Callable[[object], str], where: str) -> bool:
     if key.tag != "tag:yaml.org,2002:str":
         kind = key.tag.rpartition(":")[2]
         file.problems.append(Problem(_line(key), f"{where}: YAML reads this name as {kind}, put it in quotes"))
+    try:
+        require(key.value)
+    except InvalidId as error:
+        file.problems.append(Problem(_line(key), str(error)))
+        return False
+    return True
 
 
 def _items(file: TenantsFile, node: yaml.Node, expected: str) -> Iterator[tuple[yaml.ScalarNode, yaml.Node]]:

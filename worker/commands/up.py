@@ -45,6 +45,10 @@ def up(
         directory.clean()
         directory.prepare()
         asked = Asked(demo_tenants if demo else None, tenants, interval, detach=detach)
-        raise typer.Exit(asyncio.run(run(directory, lock, asked)))
-    finally:
-        lock.release(passed_on=detach)
+        code = asyncio.run(run(directory, lock, asked))
+    except BaseException:
+        directory.clean()
+        lock.release()
+        raise
+    lock.release(passed_on=detach)
+    raise typer.Exit(code)

@@ -37,6 +37,15 @@ class RunDirectory:
         return self.path / "env"
 
     @property
+    def next_env(self) -> Path:
+        """What `env` becomes once a run really starts."""
+        return self.path / "env.next"
+
+    def adopt_env(self) -> None:
+        """The run starts: from now on every command here uses its environment."""
+        self.next_env.replace(self.env)
+
+    @property
     def supervisor_conf(self) -> Path:
         """supervisord's configuration."""
         return self.path / "supervisord.conf"
@@ -84,7 +93,7 @@ class RunDirectory:
 
     def clean(self) -> None:
         """Remove what only a running system has: its socket and configuration. Data, logs and `env` stay."""
-        for path in (self.socket, self.supervisor_conf, self.path / "supervisord.pid"):
+        for path in (self.socket, self.next_env, self.supervisor_conf, self.path / "supervisord.pid"):
             path.unlink(missing_ok=True)
         if self.socket.parent != self.path and self.socket.parent.is_dir():
             self.socket.parent.rmdir()

@@ -47,7 +47,7 @@ class Local:
 
 
 def prepare(directory: RunDirectory, *, demo_tenants: int | None, interval: float | None = None) -> Local:
-    """Choose servers, ports and keys, and write `.run/env`.
+    """Choose servers, ports and keys; what `.run/env` is to say is written beside it, see `RunDirectory.adopt_env`.
 
     Args:
         demo_tenants: None means no demo.
@@ -66,7 +66,7 @@ def prepare(directory: RunDirectory, *, demo_tenants: int | None, interval: floa
     choice.metrics()
     url = choice.demo(demo_tenants) if demo_tenants is not None else None
     lines = [f"{name}={_quoted(value)}\n" for name, value in choice.values.items()]
-    write_private(directory.env, "".join(lines))
+    write_private(directory.next_env, "".join(lines))
     return Local(choice.settings(), tuple(choice.servers), url, choice.overrides)
 
 
@@ -104,7 +104,7 @@ class _Choice:
     def settings(self) -> Settings:
         """The settings that all processes will have."""
         changed = {name.lower(): json.loads(value) for name, value in self.overrides.items()}
-        return load_settings().model_copy(update=changed)
+        return load_settings(env_file=self.directory.next_env).model_copy(update=changed)
 
     def keys(self) -> None:
         """A key of this machine's own, unless secrets are sealed elsewhere."""

@@ -54,12 +54,15 @@ async def run(directory: RunDirectory, lock: RunLock, asked: Asked) -> Exit:
         await _require_given_redis(parts, local)
         prune = local.vendors_url is not None and len(files) == 1  # an earlier demo may have had more tenants
         plans = [await make_plan(parts, file, prune=prune) for file in files]
+        directory.adopt_env()
         async with _supervised(directory, local, lock, keep=asked.detach) as supervisor:
             await _until_redis(directory, parts, supervisor, stop)
             if not stop.is_set():
                 await _import(parts, plans)
             if asked.detach:
                 await _until_checking(directory, parts, supervisor, stop)
+                if stop.is_set():
+                    raise Failed("ended before it ran")
                 lock.name(supervisor.pid)
                 note("\n".join(addresses(local)))
                 return Exit.OK
