@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from registry.health import Fault, HealthCheck, HealthStatus, Quota, Reason, Status, Verdict
     from registry.route import Route
     from registry.settings import Settings
+    from registry.watch import Gap, Transition
 
 _HOMES = {
     "bootstrap": ("create_registry", "default"),
@@ -36,6 +37,7 @@ _HOMES = {
     "health": ("Fault", "HealthCheck", "HealthStatus", "Quota", "Reason", "Status", "Verdict"),
     "route": ("Route",),
     "settings": ("Settings",),
+    "watch": ("Gap", "Transition"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -46,6 +48,7 @@ __all__ = [
     "ConnectorMetadata",
     "ConnectorRegistry",
     "Fault",
+    "Gap",
     "HealthCheck",
     "HealthStatus",
     "HealthView",
@@ -55,6 +58,7 @@ __all__ = [
     "Route",
     "Settings",
     "Status",
+    "Transition",
     "Verdict",
     "create_registry",
     "default",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import cache
 
+from registry.announcing import Announcements
 from registry.cache import HealthCache
 from registry.catalog import Catalog
 from registry.checker import Checker
@@ -39,6 +41,7 @@ class Parts:
     http: VendorHttp
     cache: HealthCache
     schedule: Schedule
+    announcements: Announcements
     checker: Checker
     recorder: Recorder
     configurations: Configurations
@@ -46,6 +49,7 @@ class Parts:
 
     async def aclose(self) -> None:
         """Close every connection."""
+        await self.announcements.aclose()
         await self.http.aclose()
         await self.secrets.aclose()
         await self.store.aclose()
@@ -66,6 +70,15 @@ def assemble(settings: Settings | None = None) -> Parts:
     store, secrets = _store(settings), _secrets(settings)
     http = VendorHttp(EgressPolicy(settings.egress_allow))
     schedule = Schedule(redis, clock, shards=settings.shards, lease=settings.claim_lease)
+    announcements = Announcements(
+        redis,
+        schedule.origin,
+        shards=settings.shards,
+        wait=settings.stream_wait,
+        patience=settings.read_timeout,
+    )
+    checker = Checker(catalog, secrets, http, tokens, IncidentBoard(redis), clock, settings)
+    announcements.hear(checker.hear)
     return Parts(
         settings=settings,
         clock=clock,
@@ -77,9 +90,10 @@ def assemble(settings: Settings | None = None) -> Parts:
         http=http,
         cache=HealthCache(reading, clock, shards=settings.shards),
         schedule=schedule,
-        checker=Checker(catalog, secrets, http, tokens, IncidentBoard(redis), clock, settings),
+        announcements=announcements,
+        checker=checker,
         recorder=Recorder(redis, clock, settings),
-        configurations=Configurations(store, secrets, schedule, catalog),
+        configurations=Configurations(store, secrets, schedule, catalog, announcements),
         reconciler=Reconciler(redis, schedule, store, catalog, clock, settings),
     )
 
@@ -120,7 +134,15 @@ def create_registry(settings: Settings | None = None) -> ConnectorRegistry:
     return ConnectorRegistry(assemble(settings))
 
 
-@cache
 def default() -> ConnectorRegistry:
-    """The process's own registry, built from the environment at its first use."""
+    """The process's own registry, built from the environment at its first use; a forked process gets another one.
+
+    It belongs to the event loop that first uses it. A program with several loops makes one registry for each, with
+    `create_registry`.
+    """
+    return _default_of(os.getpid())
+
+
+@cache
+def _default_of(_process: int) -> ConnectorRegistry:
     return create_registry()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
+from registry.announcing import Announcement
 from registry.canary import Canary
 from registry.catalog import Catalog, Loaded
 from registry.check import Prepare, run_check, service_check, tenant_check
@@ -12,6 +13,7 @@ from registry.connector import ConnectorConfig
 from registry.errors import ConnectorError, ConnectorUnusable
 from registry.health import Fault, Reason, Verdict
 from registry.http import VendorHttp
+from registry.ids import Pair
 from registry.incidents import NETWORK, IncidentBoard, attribute, ours
 from registry.schedule import Scheduled
 from registry.secrets import SecretResolver
@@ -58,9 +60,20 @@ class Checker:
         if (
             verdict.reason is Reason.CREDENTIAL_REJECTED and verdict.fault is Fault.TENANT
         ):  # the cached secret may be the old one of a rotation
-            self._secrets.drop(pair)
-            self._tokens.drop(pair)
+            self._forget(pair)
         return verdict
+
+    def hear(self, announcement: Announcement | None) -> None:
+        """Forget the secrets and tokens that an announcement makes outdated; None: all of them."""
+        if announcement is None:
+            self._secrets.clear()
+            self._tokens.clear()
+        elif announcement.pair is not None:
+            self._forget(announcement.pair)
+
+    def _forget(self, pair: Pair) -> None:
+        self._secrets.drop(pair)
+        self._tokens.drop(pair)
 
     async def _attributed(self, verdict: Verdict, endpoint: str) -> Verdict:
         """Who is at fault, given our canary and what is happening elsewhere."""
@@ -92,7 +105,7 @@ class Checker:
             if loaded.cls is None:
                 raise ConnectorUnusable(f"connector {scheduled.pair.connector} has no service check")
             return service_check(loaded.cls, self.base_url(scheduled))
-        config = self._located(scheduled.config, scheduled)
+        config = self.located(scheduled.pair, scheduled.config)
 
         async def resolve() -> ConnectorConfig:
             loaded.validate(config)
@@ -100,7 +113,7 @@ class Checker:
 
         return tenant_check(loaded.factory, resolve)
 
-    def _located(self, config: ConnectorConfig, scheduled: Scheduled) -> ConnectorConfig:
+    def located(self, pair: Pair, config: ConnectorConfig) -> ConnectorConfig:
         """Only the operator's replacement of a vendor's address is filled in: defaults are the connector's."""
-        url = self._settings.vendor_urls.get(scheduled.pair.connector)
+        url = self._settings.vendor_urls.get(pair.connector)
         return config.model_copy(update={"base_url": url}) if url and not config.base_url else config

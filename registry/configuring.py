@@ -11,10 +11,11 @@ from collections.abc import Mapping
 import structlog
 from pydantic import ValidationError
 
+from registry.announcing import Announcement, Announcements
 from registry.catalog import Catalog
 from registry.connection import AWAY
 from registry.connector import ConnectorConfig
-from registry.errors import InvalidConfig
+from registry.errors import CacheUnavailable, InvalidConfig
 from registry.ids import Pair
 from registry.schedule import Schedule
 from registry.secrets import SecretResolver
@@ -43,8 +44,16 @@ def parse_config(pair: Pair, document: Mapping[str, object] | ConnectorConfig) -
 class Configurations:
     """The one way configurations change."""
 
-    def __init__(self, store: TenantConfigStore, secrets: SecretResolver, schedule: Schedule, catalog: Catalog) -> None:
+    def __init__(
+        self,
+        store: TenantConfigStore,
+        secrets: SecretResolver,
+        schedule: Schedule,
+        catalog: Catalog,
+        announcements: Announcements,
+    ) -> None:
         self._store, self._secrets, self._schedule, self._catalog = store, secrets, schedule, catalog
+        self._announcements = announcements
 
     def validate(self, pair: Pair, document: Mapping[str, object] | ConnectorConfig) -> ConnectorConfig:
         """Everything that can be wrong without asking anyone.
@@ -92,16 +101,28 @@ class Configurations:
             await self._schedule.remove(pair, revision)
         except AWAY as error:
             log.warning("schedule_behind", pair=str(pair), error=type(error).__name__)
-        self._secrets.drop(pair)
+        self._announcements.tell(Announcement(*pair, revision))
         return revision
 
+    async def rotate(self, pair: Pair) -> None:
+        """The secrets behind the pair's references were replaced: forget them everywhere and check at once.
+
+        Raises:
+            CacheUnavailable: this process has forgotten them, but nobody else could be told: try again.
+        """
+        self._announcements.tell(Announcement(*pair))
+        try:
+            await self._schedule.rotate(pair)
+        except AWAY as error:
+            raise CacheUnavailable(f"{pair}: the other processes could not be told ({type(error).__name__})") from error
+
     async def announce(self, stored: StoredConfig) -> None:
-        """Bring a stored configuration into the schedule."""
+        """Bring a stored configuration into the schedule, and tell every replica."""
         pair = stored.pair
-        self._secrets.drop(pair)
         try:
             (known,) = await self._schedule.get([pair])
             reset = is_reset(known.config if known else None, stored.config)
             await self._schedule.put(pair, stored.revision, stored.config, reset=reset)
         except AWAY as error:
             log.warning("schedule_behind", pair=str(pair), error=type(error).__name__)
+        self._announcements.tell(Announcement(*pair, stored.revision))

@@ -19,6 +19,7 @@
     │   └── SecretUnavailable           the secret store did not answer
     ├── StoreUnavailable                the configuration store did not answer
     ├── CacheUnavailable                Redis did not answer
+    ├── WrongLoop                       used from another event loop or process than the first time
     └── CheckFailed                     raised by a connector to end its check with a reason
 
 Messages are one sentence for a person: what, where, what to do. They never contain a secret.
@@ -104,6 +105,10 @@ class StoreUnavailable(RegistryError):
 
 class CacheUnavailable(RegistryError):
     """Redis did not answer within its budget."""
+
+
+class WrongLoop(RegistryError):
+    """A registry belongs to the event loop and the process that first used it: make one for each."""
 
 
 class CheckFailed(RegistryError):

@@ -4,44 +4,57 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+import structlog
+
 from registry import keys
-from registry.check import build
-from registry.configuring import parse_config
-from registry.connection import LockError
+from registry.announcing import Announcement
+from registry.building import Builder
+from registry.clock import steady
+from registry.connection import AWAY
 from registry.connector import Connector, ConnectorConfig, ConnectorFactory, ConnectorMetadata
-from registry.errors import ConnectorUnhealthy, IncompatibleConnector, InvalidConfig, UnknownConnector
+from registry.demand import POLL, Demand
+from registry.errors import ConnectorUnhealthy, IncompatibleConnector, UnknownConnector, WrongLoop
 from registry.health import HealthStatus, Reason, Status
 from registry.ids import Pair, connector_id, scope_id
 from registry.ids import tenant_id as valid_tenant
-from registry.instances import Instances
-from registry.record import absent, seen, seen_alone
-from registry.recording import Outcome
-from registry.route import Route, choose
+from registry.instances import Instance, Instances
+from registry.record import seen_alone
+from registry.route import Route, choose, distrust
 from registry.schedule import Scheduled
 from registry.stores import StoredConfig
+from registry.watch import Gap, Transition, transitions
 
 if TYPE_CHECKING:
     from registry.bootstrap import Parts
 
-POLL = 0.02
-"""Seconds between two looks at the cache while another process makes the check we wait for."""
+log = structlog.get_logger(__name__)
 
 
 class ConnectorRegistry:
     """Connectors and their health, for every tenant.
 
     Build one with `registry.create_registry`; use it as an async context manager, or call `aclose`. It belongs to
-    the event loop that uses it. Reading health never calls a vendor or the configuration store.
+    the event loop and the process that first use it: from another one every coroutine raises `WrongLoop`. Reading
+    health never calls a vendor or the configuration store.
     """
 
     def __init__(self, parts: Parts) -> None:
-        self._parts = parts
-        self._instances = Instances()
+        settings = parts.settings
+        self._parts, self._builder, self._demand = parts, Builder(parts), Demand(parts)
+        self._instances = Instances(
+            capacity=settings.instance_capacity,
+            idle=settings.instance_idle,
+            grace=settings.instance_grace,
+            renew=settings.secret_ttl,
+        )
+        self._home: tuple[int, asyncio.AbstractEventLoop] | None = None
+        parts.announcements.hear(self._hear)
 
     def register(self, name: str, factory: ConnectorFactory, *, manifest: ConnectorMetadata | None = None) -> None:
         """Add a connector; `manifest` may be left out when `factory` is a class that carries one.
@@ -53,9 +66,20 @@ class ConnectorRegistry:
         self._parts.catalog.register(name, factory, manifest=manifest)
 
     async def unregister(self, name: str) -> None:
-        """Forget a connector and close every tenant's instance of it. Raises `UnknownConnector`."""
+        """Forget a connector, here and in every running replica, and close every tenant's instance of it.
+
+        What is configured stays configured: a replica that registers the connector again goes on with it.
+
+        Raises:
+            UnknownConnector: no connector of that name is registered.
+        """
+        self._here()
         self._parts.catalog.unregister(name)
-        await self._instances.drop(lambda pair: pair.connector == name)
+        try:
+            await self._parts.announcements.unregistered(name)
+        except AWAY as error:
+            log.warning("others_not_told", connector=name, error=type(error).__name__)
+        await self._instances.settle()
 
     def has(self, name: str) -> bool:
         """Is a connector of that name registered?"""
@@ -90,7 +114,10 @@ class ConnectorRegistry:
         config: Mapping[str, object] | ConnectorConfig | None = None,
         skip_health_check: bool = False,
     ) -> Connector:
-        """This tenant's connector, ready to use.
+        """This tenant's connector, ready to use, for a moment: ask again for every piece of work.
+
+        Nobody tells when its use ends, so once it is replaced (the configuration changed, another pair needs the
+        place) it is closed ``INSTANCE_GRACE`` seconds after it was last handed out. Longer work belongs in `use`.
 
         Args:
             config: overrides, merged deeply over the stored configuration; the result is built for this call only
@@ -99,25 +126,40 @@ class ConnectorRegistry:
 
         Raises:
             UnknownConnector, NotConfigured, InvalidConfig, SecretError, StoreUnavailable
+            ConnectorUnusable: the connector's own code failed.
             ConnectorUnhealthy: its `status` says why and what to do.
         """
-        pair = Pair(connector_id(name), valid_tenant(tenant_id))
-        loaded = self._parts.catalog.load(name)
-        if not skip_health_check:
-            status = await self._parts.cache.status(pair)
-            if status.status is Status.UNHEALTHY:
-                raise ConnectorUnhealthy(status)
-        stored = await self._parts.store.get_config(pair)
-
+        pair = await self._admitted(name, tenant_id, skip_health_check=skip_health_check)
         if config is not None:
-            merged = self._parts.configurations.validate(pair, _overridden(pair, stored.config, config))
-            return await build(loaded.factory, await self._parts.secrets.resolve(pair, merged))
+            return await self._builder.special(pair, config)
+        return self._instances.lend(await self._held(pair))
 
-        async def make() -> Connector:
-            loaded.validate(stored.config)
-            return await build(loaded.factory, await self._parts.secrets.resolve(pair, stored.config))
+    @asynccontextmanager
+    async def use(
+        self,
+        name: str,
+        *,
+        tenant_id: str,
+        config: Mapping[str, object] | ConnectorConfig | None = None,
+        skip_health_check: bool = False,
+    ) -> AsyncIterator[Connector]:
+        """This tenant's connector for as long as the ``async with`` block takes: it is never closed within.
 
-        return await self._instances.get(pair, stored.revision, make)
+        Arguments and errors are those of `get`; with `config`, the connector is closed at the end of the block.
+        """
+        pair = await self._admitted(name, tenant_id, skip_health_check=skip_health_check)
+        if config is not None:
+            special = await self._builder.special(pair, config)
+            try:
+                yield special
+            finally:
+                await special.aclose()
+            return
+        instance = await self._held(pair)
+        try:
+            yield instance.connector
+        finally:
+            self._instances.give_back(instance)
 
     async def set_config(
         self,
@@ -130,6 +172,8 @@ class ConnectorRegistry:
     ) -> StoredConfig:
         """Store a tenant's configuration; clear secrets in it are sealed first, and the pair is checked at once.
 
+        Every replica hears of it within a second. A change of credential, endpoint or settings voids the verdict.
+
         Args:
             actor: who changes it, for the history.
             expected: the revision this replaces (0: there must be none); None overwrites.
@@ -137,9 +181,10 @@ class ConnectorRegistry:
         Raises:
             UnknownConnector, InvalidConfig, ConflictError, SecretError, StoreUnavailable
         """
+        self._here()
         pair = Pair(connector_id(name), valid_tenant(tenant_id))
         stored = await self._parts.configurations.set(pair, config, actor=actor, expected=expected)
-        await self._instances.drop(lambda other: other == pair)
+        await self._instances.settle()
         return stored
 
     async def dry_run(
@@ -150,19 +195,38 @@ class ConnectorRegistry:
         Raises:
             UnknownConnector, InvalidConfig
         """
+        self._here()
         parts, pair = self._parts, Pair(connector_id(name), valid_tenant(tenant_id))
         valid = parts.configurations.validate(pair, config)
         return seen_alone(pair, await parts.checker.check(Scheduled(pair, 0, valid)), parts.clock.now_ms())
 
     async def get_config(self, name: str, *, tenant_id: str) -> StoredConfig:
         """A tenant's stored configuration (secret references only). Raises `NotConfigured`, `StoreUnavailable`."""
+        self._here()
         return await self._parts.store.get_config(Pair(connector_id(name), valid_tenant(tenant_id)))
 
     async def delete_config(self, name: str, *, tenant_id: str, actor: str, expected: int | None = None) -> None:
-        """Delete a tenant's configuration and close its instance. Raises `NotConfigured`, `ConflictError`."""
+        """Delete a tenant's configuration and close its instance, in every replica.
+
+        Raises:
+            NotConfigured, ConflictError, StoreUnavailable
+        """
+        self._here()
         pair = Pair(connector_id(name), valid_tenant(tenant_id))
         await self._parts.configurations.delete(pair, actor=actor, expected=expected)
-        await self._instances.drop(lambda other: other == pair)
+        await self._instances.settle()
+
+    async def rotate(self, name: str, *, tenant_id: str) -> None:
+        """A secret was replaced behind its reference: forget the old one everywhere, and check the pair at once.
+
+        Not needed after `set_config`, which does the same.
+
+        Raises:
+            CacheUnavailable: it is forgotten here, but the other replicas could not be told.
+        """
+        self._here()
+        await self._parts.configurations.rotate(Pair(connector_id(name), valid_tenant(tenant_id)))
+        await self._instances.settle()
 
     async def health_check(
         self, name: str, *, tenant_id: str | None = None, max_age: float | None = None
@@ -177,6 +241,7 @@ class ConnectorRegistry:
         Raises:
             UnknownConnector: no connector of that name is registered.
         """
+        self._here()
         pair = Pair(connector_id(name), scope_id(tenant_id))
         if not self.has(name):
             raise UnknownConnector(f"no connector {name!r} is registered; there are: {', '.join(self.list())}")
@@ -185,26 +250,70 @@ class ConnectorRegistry:
             return status
         if status.reason in (Reason.NOT_CONFIGURED, Reason.MONITOR_ERROR) and status.checked_ms is None:
             return status
-        return await self._check_once(pair, status)
+        await self._parts.announcements.start()
+        return await self._demand.check(pair, status)
 
     async def health_check_all(self, *, tenant_id: str | None = None) -> dict[str, HealthStatus]:
         """The verdicts of every registered connector for one tenant, in one round trip."""
+        self._here()
         return await self._parts.cache.statuses(scope_id(tenant_id), self.list())
 
     async def get_healthy(self, *, tenant_id: str | None = None) -> builtins.list[str]:
         """The usable connectors (healthy or degraded) of a tenant, sorted."""
         return [name for name, status in (await self.health_check_all(tenant_id=tenant_id)).items() if status.healthy]
 
-    async def route(self, names: Sequence[str], *, tenant_id: str) -> Route:
-        """The first usable connector of `names`, healthy before degraded, with the refusal of each other."""
-        return choose(names, await self._parts.cache.statuses(valid_tenant(tenant_id), names))
+    async def route(self, names: str | Sequence[str], *, tenant_id: str, allow_unknown: bool = False) -> Route:
+        """The first usable connector of `names`, healthy before degraded, with the refusal of each other.
+
+        When more than half of the tenant's connectors are unknown, it is the monitoring that is not to be trusted:
+        the choice then falls open, to what was last known, and says so (`Route.panic`).
+
+        Args:
+            names: in order of preference; the name of a group (``ROUTE_GROUPS``) stands for its connectors.
+            allow_unknown: with nothing better, take a configured one whose verdict is unknown.
+        """
+        self._here()
+        tenant, wanted = valid_tenant(tenant_id), self._expanded([names] if isinstance(names, str) else names)
+        statuses = await self._parts.cache.statuses(tenant, self.list())
+        return choose(wanted, statuses, allow_unknown=allow_unknown, panic=distrust(statuses.values()))
+
+    async def wait_healthy(self, name: str, *, tenant_id: str | None, timeout: float) -> HealthStatus:
+        """The verdict as soon as it is usable (healthy or degraded), at once if it is now. Makes no check itself.
+
+        Args:
+            timeout: seconds.
+
+        Raises:
+            UnknownConnector: no connector of that name is registered.
+            ConnectorUnhealthy: it was not usable in time; its `status` is the last verdict.
+        """
+        ends = steady() + timeout
+        while not (status := await self.health_check(name, tenant_id=tenant_id)).healthy:
+            if steady() >= ends:
+                raise ConnectorUnhealthy(status)
+            await asyncio.sleep(POLL)
+        return status
+
+    def watch(self, tenant_id: str | None, *, after: str | None = None) -> AsyncIterator[Transition | Gap]:
+        """A tenant's transitions as they happen, for ever; it holds one connection to Redis.
+
+        It begins with a `Gap` (read the statuses now, all that follows is told), unless it resumes `after` the
+        position of an earlier item. Another `Gap` says that transitions may have been missed. That a verdict becomes
+        stale is no transition: readers see that by its ``fresh_until``.
+        """
+        self._here()
+        tenant = scope_id(tenant_id)
+        stream = keys.events(keys.shard_of(tenant, self._parts.settings.shards))
+        return transitions(self._parts.redis, stream, tenant, after=after, wait=self._parts.settings.stream_wait)
 
     async def aclose(self) -> None:
-        """Close every instance and connection."""
+        """Close every instance, in use or not, and every connection."""
+        self._here()
         await self._instances.aclose()
         await self._parts.aclose()
 
     async def __aenter__(self) -> Self:
+        self._here()
         return self
 
     async def __aexit__(
@@ -212,55 +321,44 @@ class ConnectorRegistry:
     ) -> None:
         await self.aclose()
 
-    async def _check_once(self, pair: Pair, before: HealthStatus) -> HealthStatus:
-        """Make the check, unless another process is at it or has just done it: then its result is the answer."""
-        parts, timeout = self._parts, self._parts.settings.check_timeout
-        lock = parts.redis.lock(keys.lock(parts.schedule.shard(pair), pair), timeout=timeout + 2, blocking=False)
-        if not await lock.acquire():
-            return await self._wait(pair, before, timeout)
-        try:
-            status = await parts.cache.status(pair)
-            return status if status.version != before.version else await self._check_now(pair)
-        finally:
-            with suppress(LockError):  # it expired: nothing is ours to give back
-                await lock.release()
+    async def _admitted(self, name: str, tenant_id: str, *, skip_health_check: bool) -> Pair:
+        """The pair, if it may be handed out."""
+        self._here()
+        pair = Pair(connector_id(name), valid_tenant(tenant_id))
+        self._parts.catalog.load(name)
+        if not skip_health_check:
+            status = await self._parts.cache.status(pair)
+            if status.status is Status.UNHEALTHY:
+                if status.reason is Reason.CREDENTIAL_REJECTED:
+                    self._hear(Announcement(*pair))  # its secret may be replaced before we hear of it
+                raise ConnectorUnhealthy(status)
+        return pair
 
-    async def _check_now(self, pair: Pair) -> HealthStatus:
-        parts = self._parts
-        task = await parts.schedule.task(pair)
-        if task is None:
-            return absent(pair, Reason.NOT_CONFIGURED, parts.clock.now_ms())
-        verdict = await parts.checker.check(task.scheduled)
-        record = (await parts.recorder.record([Outcome(task, verdict, parts.checker.endpoint(task.scheduled))])).get(
-            pair
-        )
-        return seen(pair, record, parts.clock.now_ms()) if record else await parts.cache.status(pair)
+    async def _held(self, pair: Pair) -> Instance:
+        await self._parts.announcements.start()
+        known = await self._builder.known(pair)
+        return await self._instances.hold(pair, known, lambda: self._builder.source(pair))
 
-    async def _wait(self, pair: Pair, before: HealthStatus, timeout: float) -> HealthStatus:
-        status = before
-        try:
-            async with asyncio.timeout(timeout + 2):
-                while status.version == before.version:
-                    await asyncio.sleep(POLL)
-                    status = await self._parts.cache.status(pair)
-        except TimeoutError:
-            pass  # the other process died or is slow: what the cache says, stale as it may be, is the answer
-        return status
+    def _hear(self, announcement: Announcement | None) -> None:
+        """Let go of the instances that an announcement makes outdated; None: of all."""
+        if announcement is None:
+            self._instances.retire(lambda _: True)
+        elif announcement.pair is not None:
+            self._instances.retire(lambda pair: pair == announcement.pair, before=announcement.revision)
+        else:
+            if self.has(announcement.connector):
+                self._parts.catalog.unregister(announcement.connector)
+            self._instances.retire(lambda pair: pair.connector == announcement.connector)
 
+    def _expanded(self, names: Sequence[str]) -> builtins.list[str]:
+        groups = self._parts.settings.route_groups
+        return [connector_id(member) for name in names for member in groups.get(name, (name,))]
 
-def _overridden(pair: Pair, stored: ConnectorConfig, config: Mapping[str, object] | ConnectorConfig) -> ConnectorConfig:
-    if isinstance(config, ConnectorConfig):
-        return config
-    for name in ("tenant_id", "tenant"):
-        if name in config:
-            raise InvalidConfig(f"an override cannot change the tenant ({name}): ask for that tenant's connector")
-    return parse_config(pair, _merged(stored.model_dump(exclude_none=True), config))
-
-
-def _merged(below: Mapping[str, object], above: Mapping[str, object]) -> dict[str, object]:
-    """A deep merge: an override of ``auth.token`` keeps the rest of ``auth``."""
-    merged = dict(below)
-    for name, value in above.items():
-        under = merged.get(name)
-        merged[name] = _merged(under, value) if isinstance(under, Mapping) and isinstance(value, Mapping) else value
-    return merged
+    def _here(self) -> None:
+        """Clients belong to the loop that made them; used from another one, they would hang."""
+        here = (os.getpid(), asyncio.get_running_loop())
+        if self._home is None:
+            self._home = here
+        elif self._home != here:
+            other = "process" if self._home[0] != here[0] else "event loop"
+            raise WrongLoop(f"this registry belongs to another {other}: make one with create_registry() in each")

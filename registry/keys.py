@@ -30,6 +30,13 @@ CURSOR = f"{PREFIX}:cursor"
 """How far `reconcile` has followed the store's changes."""
 
 
+CHANGES_CAP = 10_000
+"""Announcements kept in one shard's stream of changes."""
+
+EVENTS_CAP = 100_000
+"""Transitions kept in one shard's stream of events."""
+
+
 def shard_of(tenant: str, shards: int) -> int:
     """The shard of a tenant: the same everywhere and for ever, for a given number of shards."""
     return crc32(tenant.encode()) % shards
@@ -68,6 +75,11 @@ def epoch(shard: int) -> str:
 def events(shard: int) -> str:
     """Stream of transitions."""
     return f"{PREFIX}:{{s{shard}}}:events"
+
+
+def changes(shard: int) -> str:
+    """Stream of announcements: which configurations, secrets and connectors are not what they were."""
+    return f"{PREFIX}:{{s{shard}}}:changes"
 
 
 def counters(shard: int) -> str:

@@ -107,7 +107,9 @@ class Reconciler:
             return False
         due = now + int(spread(change.pair) * self._settings.check_interval * 1000) if spread_out else 0
         reset = is_reset(scheduled.config if scheduled else None, change.config)
-        return await self._schedule.put(change.pair, change.revision, change.config, reset=reset, due_ms=due)
+        return await self._schedule.put(
+            change.pair, change.revision, change.config, reset=reset, due_ms=due, announce=not spread_out
+        )
 
     async def _mark(self, changes: Changes) -> None:
         async with self._redis.pipeline(transaction=False) as pipe:
@@ -134,7 +136,7 @@ class Reconciler:
             url = self._settings.vendor_urls.get(pair.connector) or loaded.manifest.default_base_url
             if loaded.cls is not None and (known is None or known.base_url != url):
                 revision = known.revision + 1 if known else 1
-                await self._schedule.put(pair, revision, None, base_url=url, reset=True, due_ms=now)
+                await self._schedule.put(pair, revision, None, base_url=url, reset=True, due_ms=now, announce=False)
 
 
 def _seen(shard: int, connector: str) -> str:

@@ -23,9 +23,6 @@ from registry.settings import Settings
 from registry.tally import BUCKET_MS, KEPT_MS, ending, slot
 from registry.thresholds import Thresholds, advance
 
-EVENTS_CAP = 100_000
-"""Transitions kept in one shard's stream."""
-
 LATENCY_BUCKETS_MS = (25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000)
 """Upper bounds of the duration histogram."""
 
@@ -107,7 +104,7 @@ class Recorder:
     def _args(self, connector: str, group: list[_Write]) -> list[str | int | bytes]:
         now = self._clock.now_ms()
         counted, tallied = _counted(connector, group), _tallied(group)
-        args: list[str | int | bytes] = [EVENTS_CAP, len(group), len(counted), len(tallied), KEPT_MS]
+        args: list[str | int | bytes] = [keys.EVENTS_CAP, len(group), len(counted), len(tallied), KEPT_MS]
         for write in group:
             task = write.outcome.task
             ttl = hard_ttl(task.pair, write.record.fresh_until_ms, self._pace, now)

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import cast
+from uuid import uuid4
 
 from registry import keys
 from registry.clock import SharedClock, steady
@@ -69,7 +70,9 @@ class Schedule:
         self.redis, self.clock, self.shards = redis, clock, shards
         self._lease_ms = int(lease * 1000)
         self._claim, self._draw = script(redis, "claim"), script(redis, "draw")
-        self._put, self._remove = script(redis, "put"), script(redis, "remove")
+        self._put, self._remove, self._rotate = (script(redis, name) for name in ("put", "remove", "rotate"))
+        self.origin = uuid4().hex
+        """This process's name in what it announces."""
 
     def shard(self, pair: Pair) -> int:
         """The shard the pair lives in."""
@@ -84,22 +87,36 @@ class Schedule:
         base_url: str | None = None,
         reset: bool,
         due_ms: int = 0,
+        announce: bool = True,
     ) -> bool:
-        """Enter or change a pair; False when this revision, or a newer one, is there already.
+        """Enter or change a pair, and tell every replica; False when this revision, or a newer one, was there already.
 
         Args:
             config: references only (a clear secret is refused); None for a service check of `base_url`.
             reset: credential, endpoint or permissions changed, so that the old verdict is void.
             due_ms: when to check; 0 means at once.
+            announce: False where nobody can have kept anything of this pair.
         """
         text = config.model_dump_json(exclude_none=True) if config else json.dumps({"service": base_url})
         args: list[str | int] = [pair.tenant, pair.connector, revision, text, int(reset), due_ms, TOMBSTONE_MS]
+        args += [self.origin if announce else "", keys.CHANGES_CAP, keys.EVENTS_CAP]
         return bool(await self._put(keys=self._keys(pair), args=args))
 
     async def remove(self, pair: Pair, revision: int) -> bool:
-        """Take a pair out; its verdict becomes a tombstone. False when a newer revision is there."""
+        """Take a pair out, and tell every replica; its verdict becomes a tombstone. False when a newer one is there."""
         args: list[str | int] = [pair.tenant, pair.connector, revision, TOMBSTONE_MS]
+        args += [self.origin, keys.CHANGES_CAP, keys.EVENTS_CAP]
         return bool(await self._remove(keys=self._keys(pair), args=args))
+
+    async def rotate(self, pair: Pair) -> bool:
+        """The pair's secrets are others now: its verdict is void, it is due at once, and every replica is told.
+
+        Returns False when the pair is not in the schedule; it is announced all the same.
+        """
+        verdict, due, configs, _, fence, changes, events = self._keys(pair)
+        args: list[str | int] = [pair.tenant, pair.connector, TOMBSTONE_MS, self.origin]
+        args += [keys.CHANGES_CAP, keys.EVENTS_CAP]
+        return bool(await self._rotate(keys=[verdict, due, configs, fence, changes, events], args=args))
 
     async def claim(self, room: Mapping[str, int]) -> list[Claim]:
         """Take due pairs for one lease; nobody else gets them meanwhile.
@@ -203,6 +220,8 @@ class Schedule:
             keys.configs(shard, pair.connector),
             keys.index(shard, pair.tenant),
             keys.fence(shard),
+            keys.changes(shard),
+            keys.events(shard),
         ]
 
 

@@ -70,6 +70,13 @@ class Settings(BaseSettings):
     batches_per_slot: int = Field(4, ge=1, description="Batches in flight for every live check process, at most.")
     host_concurrency: int = Field(50, ge=1, description="Checks one process runs against one vendor host at a time.")
 
+    instance_capacity: int = Field(1_000, ge=1, description="Connectors one registry keeps ready, at most.")
+    instance_idle: Seconds = Field(900.0, description="Seconds after which an unused connector is closed.")
+    instance_grace: float = Field(60.0, ge=0, description="Seconds a connector from `get` stays open when replaced.")
+    route_groups: dict[str, tuple[str, ...]] = Field(
+        {}, description='Groups for `route`, best first, as JSON (`{"chat": ["slack", "teams"]}`).'
+    )
+
     egress_allow: Annotated[tuple[Network, ...], NoDecode] = Field(
         (), description="Networks tenants' URLs may reach although private, comma-separated (`10.2.0.0/16`)."
     )
@@ -92,6 +99,11 @@ class Settings(BaseSettings):
     metrics_port: int = Field(9464, ge=0, le=65535, description="Port `/metrics` is served at; 0: any free one.")
     log_format: Literal["auto", "json", "console"] = Field("auto", description="`auto`: console on a terminal.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="What is logged.")
+
+    @property
+    def stream_wait(self) -> float:
+        """Seconds a read of a stream waits for news: well within the connection's own timeout."""
+        return min(2.0, self.redis_timeout / 2)
 
     @property
     def broker_redis_url(self) -> str:

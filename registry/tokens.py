@@ -66,6 +66,10 @@ class TokenCache:
         for key in [key for key in self._slots if key[0] == pair]:
             del self._slots[key]
 
+    def clear(self) -> None:
+        """Forget every token."""
+        self._slots.clear()
+
     def __len__(self) -> int:
         return len(self._slots)
 

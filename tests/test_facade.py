@@ -16,7 +16,14 @@ from registry.errors import (
 )
 from registry.facade import ConnectorRegistry
 from registry.health import Fault, Reason, Status
+from registry.settings import Settings
 from tests.plugin import Plugin, plugin_config
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """Replaced connectors are closed at once unless they are in a counted use."""
+    return settings.model_copy(update={"instance_grace": 0.0})
 
 
 @pytest.fixture

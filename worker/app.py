@@ -110,7 +110,9 @@ def _remember_queues(sender: WorkController, **_: object) -> None:
 @signals.worker_process_init.connect
 def _start(**_: object) -> None:
     if "checks" in _Process.queues:
-        runtime().start(_live(runtime().parts))
+        parts = runtime().parts
+        runtime().start(_live(parts))
+        runtime().start(parts.announcements.follow())
 
 
 @signals.worker_process_shutdown.connect

@@ -1,9 +1,13 @@
 -- Enters or changes a pair in the schedule.
--- KEYS: verdict, due, configs, index, fence
--- ARGV: tenant, connector, revision, configuration, reset (1: the old verdict is void), due (ms, 0: now), ttl (ms)
--- Returns 1, or 0 when this revision or a newer one is already there.
+-- KEYS: verdict, due, configs, index, fence, changes, events
+-- ARGV: tenant, connector, revision, configuration, reset (1: the old verdict is void), due (ms, 0: now), ttl (ms),
+--       who changes it ('' to tell nobody), cap of changes, cap of events
+-- Returns 1, or 0 when this revision or a newer one is already there, or a newer one was removed.
 local known = redis.call('HGET', KEYS[3], ARGV[1])
 if known and tonumber(string.match(known, '^%d+')) >= tonumber(ARGV[3]) then return 0 end
+local old = redis.call('GET', KEYS[1]) or ''
+local gone = string.match(old, '^(%d+)%.%d+\n{"k":"g"}')
+if gone and tonumber(gone) > tonumber(ARGV[3]) then return 0 end
 
 local time = redis.call('TIME')
 local now = math.floor(time[1] * 1000 + time[2] / 1000)
@@ -22,5 +26,17 @@ if ARGV[5] == '1' then
   local fence = math.max(time[1] * 1000000 + time[2], tonumber(redis.call('GET', KEYS[5]) or 0) + 1)
   redis.call('SET', KEYS[5], string.format('%.0f', fence))
   redis.call('SET', KEYS[1], ARGV[3] .. '.' .. string.format('%.0f', fence) .. '\n{"k":"w"}', 'PX', ARGV[7])
+  local text = string.match(old, '\n(.*)$')
+  local body = text and cjson.decode(text) or {}
+  if body.k == 'c' then
+    local event = '{"connector":"%s","tenant":"%s","from":["%s","%s"],"to":["unknown","not_checked"],' ..
+      '"fault":"platform","at_ms":%.0f,"version":%.0f}'
+    event = string.format(event, ARGV[2], ARGV[1], body.s, body.r, now, fence)
+    redis.call('XADD', KEYS[7], 'MAXLEN', '~', ARGV[10], '*', 'transition', event)
+  end
+end
+if ARGV[8] ~= '' then
+  redis.call('XADD', KEYS[6], 'MAXLEN', '~', ARGV[9], '*',
+    'connector', ARGV[2], 'tenant', ARGV[1], 'revision', ARGV[3], 'by', ARGV[8])
 end
 return 1

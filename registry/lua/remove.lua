@@ -1,8 +1,12 @@
 -- Takes a pair out of the schedule and leaves a tombstone, which refuses results still under way.
--- KEYS: verdict, due, configs, index, fence   ARGV: tenant, connector, revision, ttl of the tombstone (ms)
--- Returns 1, or 0 when a newer revision is there.
+-- KEYS: verdict, due, configs, index, fence, changes, events
+-- ARGV: tenant, connector, revision, ttl of the tombstone (ms), who removes it, cap of changes, cap of events
+-- Returns 1, or 0 when a newer revision is there, or was removed.
 local known = redis.call('HGET', KEYS[3], ARGV[1])
 if known and tonumber(string.match(known, '^%d+')) > tonumber(ARGV[3]) then return 0 end
+local old = redis.call('GET', KEYS[1]) or ''
+local gone = string.match(old, '^(%d+)%.%d+\n{"k":"g"}')
+if gone and tonumber(gone) > tonumber(ARGV[3]) then return 0 end
 
 redis.call('HDEL', KEYS[3], ARGV[1])
 redis.call('ZREM', KEYS[2], ARGV[1])
@@ -16,5 +20,16 @@ if kept == '' then redis.call('DEL', KEYS[4]) else redis.call('SET', KEYS[4], ke
 local time = redis.call('TIME')
 local fence = math.max(time[1] * 1000000 + time[2], tonumber(redis.call('GET', KEYS[5]) or 0) + 1)
 redis.call('SET', KEYS[5], string.format('%.0f', fence))
+
+local text = string.match(old, '\n(.*)$')
+local body = text and cjson.decode(text) or {}
+if body.k == 'c' then
+  local event = '{"connector":"%s","tenant":"%s","from":["%s","%s"],"to":["unknown","not_configured"],' ..
+    '"fault":"none","at_ms":%.0f,"version":%.0f}'
+  event = string.format(event, ARGV[2], ARGV[1], body.s, body.r, time[1] * 1000 + time[2] / 1000, fence)
+  redis.call('XADD', KEYS[7], 'MAXLEN', '~', ARGV[7], '*', 'transition', event)
+end
 redis.call('SET', KEYS[1], ARGV[3] .. '.' .. string.format('%.0f', fence) .. '\n{"k":"g"}', 'PX', ARGV[4])
+redis.call('XADD', KEYS[6], 'MAXLEN', '~', ARGV[6], '*',
+  'connector', ARGV[2], 'tenant', ARGV[1], 'revision', ARGV[3], 'by', ARGV[5])
 return 1

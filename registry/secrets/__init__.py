@@ -128,10 +128,14 @@ class SecretResolver:
         for flight in [flight for flight in self._flights if flight[1] == pair]:
             del self._flights[flight]
 
-    async def aclose(self) -> None:
-        """Forget every secret and close the backends."""
+    def clear(self) -> None:
+        """Forget every pair's secrets, also those being read just now."""
         self._kept.clear()
         self._flights.clear()
+
+    async def aclose(self) -> None:
+        """Forget every secret and close the backends."""
+        self.clear()
         for backend in self._backends.values():
             await backend.aclose()
 
