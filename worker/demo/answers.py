@@ -5,14 +5,13 @@ Plain functions from a `Call` to a `Reply`; the server around them is `worker.de
 
 from __future__ import annotations
 
-import base64
-import binascii
 import datetime as dt
-import json
 import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 from urllib.parse import parse_qs
+
+from worker.demo.assertion import complaint, issuer
 
 FAULTS = (
     "healthy",
@@ -65,21 +64,15 @@ def tenant_of(headers: Mapping[str, str], body: bytes) -> str | None:
     kind, _, token = credential.partition(" ")
     token = token or kind
     if token.count(".") == 2:
-        return _issuer(token)
+        return issuer(token)
     if not credential and b"assertion=" in body:
-        return _issuer(parse_qs(body.decode("ascii", "replace")).get("assertion", [""])[0])
+        return issuer(_assertion(body))
     found = _TOKEN.search(token)
     return found[1] if found else None
 
 
-def _issuer(jwt: str) -> str | None:
-    """The tenant named by a JWT's issuer (``demo-acme-01@…`` or ``acme-01``). The signature is not verified."""
-    try:
-        part = jwt.split(".")[1]
-        issuer = str(json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))["iss"])
-    except (IndexError, KeyError, TypeError, ValueError, binascii.Error):
-        return None
-    return issuer.rsplit("@", 1)[0].removeprefix("demo-")
+def _assertion(body: bytes) -> str:
+    return parse_qs(body.decode("ascii", "replace")).get("assertion", [""])[0]
 
 
 def github(call: Call) -> Reply:
@@ -159,13 +152,13 @@ def gitlab(call: Call) -> Reply:
         "name": f"monitor of {call.tenant}",
         "revoked": False,
         "created_at": "2026-01-02T08:00:00.000Z",
-        "description": None,
+        "description": "Connector health",
         "scopes": ["read_user"] if call.fault == "missing_scope" else ["api"],
         "user_id": 24,
-        "last_used_at": None,
+        "last_used_at": "2026-06-30T15:53:00.073Z",
         "active": True,
         "expires_at": ends.date().isoformat(),
-        "last_used_ips": [],
+        "last_used_ips": ["192.0.2.1"],
     }
     return Reply(200, token, headers)
 
@@ -261,6 +254,8 @@ def google(call: Call) -> Reply:
             return Reply(400, {"error": "invalid_grant", "error_description": "Invalid grant: account not found"})
     if call.tenant is None:
         return Reply(400, {"error": "invalid_request", "error_description": "Missing or malformed assertion."})
+    if told := complaint(_assertion(call.body)):
+        return Reply(400, {"error": "invalid_grant", "error_description": told})
     return Reply(200, {"access_token": f"ya29.demo-{call.tenant}", "expires_in": 3599, "token_type": "Bearer"})
 
 

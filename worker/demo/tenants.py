@@ -9,6 +9,8 @@ import functools
 import json
 from typing import TypedDict
 
+from worker.demo.assertion import key_id
+
 CONNECTORS = ("github", "gitlab", "linear", "slack", "vertex")
 LOCATION = "europe-west4"
 
@@ -76,11 +78,12 @@ def _bearer(token: str) -> dict[str, str]:
 
 def service_account_key(tenant: str, base_url: str) -> str:
     """A Google service-account key file (JSON) of a demo tenant, whose tokens the demo vendors exchange."""
+    name, pem = _private_key()
     key = {
         "type": "service_account",
         "project_id": f"demo-{tenant}",
-        "private_key_id": "demo",
-        "private_key": _private_key(),
+        "private_key_id": name,
+        "private_key": pem,
         "client_email": f"demo-{tenant}@demo-{tenant}.iam.gserviceaccount.com",
         "client_id": "100000000000000000000",
         "token_uri": f"{base_url}/google/token",
@@ -89,11 +92,11 @@ def service_account_key(tenant: str, base_url: str) -> str:
 
 
 @functools.cache
-def _private_key() -> str:
-    """One RSA key for all demo tenants: making one takes a tenth of a second."""
+def _private_key() -> tuple[str, str]:
+    """Id and PEM of one RSA key for all demo tenants: making one takes a tenth of a second."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import rsa
 
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    return pem.decode()
+    return key_id(key.public_key()), pem.decode()
