@@ -21,11 +21,17 @@ run: $(STAMP) ## Run the main job on the embedded default with demo tenants; TEN
 .PHONY: test
 test: $(STAMP) ## Unit, contract and end-to-end tests with real processes
 	@ops/install-test-servers.sh
+	@ops/install-prism.sh || true   # the tests themselves say what is missing
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 .PHONY: test-all
 test-all: ## As `test`, with the long ones (marked `long`) too
 	@$(MAKE) --no-print-directory test PYTEST_ARGS="-m 'long or not long' $(PYTEST_ARGS)"
+
+.PHONY: contracts
+contracts: $(STAMP) ## Tell where the vendors' specifications are taken from, and install Prism, which speaks them
+	@$(BIN)/python -m tests.contract.specifications
+	@ops/install-prism.sh
 
 .PHONY: lint
 lint: $(STAMP) ## ruff, mypy and the arrows between modules
@@ -57,7 +63,7 @@ stack: ## Start everything of docker-compose.yml and wait until it is healthy
 .PHONY: clean
 clean: ## End what runs here, then remove .venv, .run and every cache
 	@if [ -x $(BIN)/connectors ] && [ -d .run ]; then $(BIN)/connectors down || true; fi
-	rm -rf $(VENV) .run dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage*
+	rm -rf $(VENV) .run tests/contract/node_modules dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(STAMP): pyproject.toml requirements-dev.lock $(if $(FIT),,unfit)

@@ -6,4 +6,5 @@ pytest_plugins = [
     "tests.fixtures_prometheus",
     "tests.fixtures_redis",
     "tests.fixtures_vendors",
+    "tests.fixtures_contracts",  # after those whose fixtures it takes
 ]

@@ -60,7 +60,7 @@ ANSWERS: list[tuple[int, str, Mapping[str, str], Reason, Fault]] = [
     (500, "Server Error", {}, Reason.VENDOR_ERROR, Fault.VENDOR),
     (502, "Server Error", {}, Reason.VENDOR_ERROR, Fault.VENDOR),
     (503, "Service unavailable", {}, Reason.VENDOR_ERROR, Fault.VENDOR),
-    (422, "Validation Failed", {}, Reason.BAD_RESPONSE, Fault.VENDOR),
+    (422, "Validation Failed", {}, Reason.MONITOR_ERROR, Fault.PLATFORM),
 ]
 
 
