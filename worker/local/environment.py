@@ -93,9 +93,9 @@ class _Choice:
         return name.lower() in self.given.model_fields_set
 
     def default(self, name: str, value: str) -> None:
-        """Set what nobody has set."""
+        """Set what nobody has set; what holds a password reaches the processes, but no file."""
         if not self.is_given(name):
-            self.values.setdefault(name, value)
+            (self.overrides if _holds_password(value) else self.values).setdefault(name, value)
 
     def override(self, name: str, value: str) -> None:
         """Set what wins over the user's environment."""
@@ -103,8 +103,9 @@ class _Choice:
 
     def settings(self) -> Settings:
         """The settings that all processes will have."""
-        changed = {name.lower(): json.loads(value) for name, value in self.overrides.items()}
-        return load_settings(env_file=self.directory.next_env).model_copy(update=changed)
+        written = load_settings(env_file=self.directory.next_env)
+        changed = {name.lower(): value for name, value in self.overrides.items()}
+        return Settings.model_validate({**dict(written), **changed})
 
     def keys(self) -> None:
         """A key of this machine's own, unless secrets are sealed elsewhere."""
