@@ -11,7 +11,9 @@ import heapq
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
 
 from registry.health import REASONS, Fault, HealthCheck, Reason, Status, StepStatus, Verdict
 from registry.ids import Pair

@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from msgspec.structs import replace as changed
+
 from registry import keys
 from registry.clock import SharedClock
 from registry.connection import Redis, script
@@ -75,7 +77,7 @@ class Recorder:
         record = advance(previous, verdict, self._rules, revision=revision, fence=task.fence)
         now, config = self._clock.now_ms(), task.scheduled.config
         due = next_due(task.pair, record, self._pace, now, config.interval if config else None)
-        record = replace(record, fresh_until_ms=fresh_until(record, due, self._pace))
+        record = changed(record, fresh_until_ms=fresh_until(record, due, self._pace))
         return _Write(outcome, record, due, _transition(task.pair, previous, record))
 
     async def _write(self, writes: list[_Write], written: dict[Pair, Record]) -> list[Outcome]:

@@ -6,7 +6,9 @@ the effective verdict and its counters alone until it is too old to be believed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from registry.health import REASONS, Fault, Reason, Status, StepStatus, Verdict
 from registry.record import Kind, Record

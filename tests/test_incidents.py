@@ -1,6 +1,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
+import msgspec
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
@@ -157,7 +158,7 @@ def test_what_was_blamed_on_a_vendor_is_taken_back_when_it_was_us() -> None:
     for fence in (1, 2):
         record = advance(record, raw(Reason.TIMEOUT), Thresholds(), revision=1, fence=fence)
     assert record is not None
-    record = replace(record, fresh_until_ms=NOW * 2)
+    record = msgspec.structs.replace(record, fresh_until_ms=NOW * 2)
     assert (record.status, record.fault) == (Status.UNHEALTHY, Fault.VENDOR)
     record = advance(record, ours(raw(Reason.TIMEOUT), "the canary is gone"), Thresholds(), revision=1, fence=3)
     assert (record.status, record.fault) == (Status.UNKNOWN, Fault.PLATFORM)

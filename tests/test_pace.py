@@ -1,9 +1,9 @@
 from collections import Counter
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from registry.health import REASONS, Fault, Reason, Status, Verdict
 from registry.ids import Pair

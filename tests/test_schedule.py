@@ -7,7 +7,7 @@ from registry.bootstrap import Parts
 from registry.connector import ConnectorConfig
 from registry.health import Fault, Reason, Status, Verdict
 from registry.ids import SYSTEM, Pair
-from registry.record import Kind, decode
+from registry.record import Kind, decode, seen
 from registry.recording import Outcome
 from registry.schedule import Claim, Task
 from tests.fixtures_redis import RedisServer
@@ -33,7 +33,7 @@ async def record(parts: Parts, task: Task, reason: Reason = Reason.OK) -> bool:
 async def stored(parts: Parts, pair: Pair) -> str:
     wire = await parts.redis.get(keys.verdict(parts.schedule.shard(pair), pair))
     assert isinstance(wire, bytes)
-    return decode(wire).reason.value
+    return seen(pair, decode(wire), parts.clock.now_ms()).reason.value
 
 
 async def test_a_new_pair_is_due_at_once(parts: Parts) -> None:

@@ -1,4 +1,5 @@
 import pytest
+from msgspec.structs import replace
 
 from registry.health import REASONS, Fault, HealthCheck, Reason, Status, StepStatus, Verdict
 from registry.record import Record
@@ -16,8 +17,6 @@ def verdict(reason: Reason, at: int = 0, fault: Fault | None = None) -> Verdict:
 
 def after(*reasons: Reason, rules: Thresholds = RULES, fresh_until: int = 10**9, every: int = 60_000) -> Record:
     """The record after checks with these raw reasons, one every interval."""
-    from dataclasses import replace
-
     record: Record | None = None
     for number, reason in enumerate(reasons):
         record = advance(record, verdict(reason, number * every), rules, revision=1, fence=number)

@@ -6,7 +6,7 @@
 local known = redis.call('HGET', KEYS[3], ARGV[1])
 if known and tonumber(string.match(known, '^%d+')) >= tonumber(ARGV[3]) then return 0 end
 local old = redis.call('GET', KEYS[1]) or ''
-local gone = string.match(old, '^(%d+)%.%d+\n{"k":"g"}')
+local gone = string.match(old, '^{"rv":(%d+),"fe":%d+,"k":"g"}')
 if gone and tonumber(gone) > tonumber(ARGV[3]) then return 0 end
 
 local time = redis.call('TIME')
@@ -25,13 +25,12 @@ redis.call('ZADD', KEYS[2], due, ARGV[1])
 if ARGV[5] == '1' then
   local fence = math.max(time[1] * 1000000 + time[2], tonumber(redis.call('GET', KEYS[5]) or 0) + 1)
   redis.call('SET', KEYS[5], string.format('%.0f', fence))
-  redis.call('SET', KEYS[1], ARGV[3] .. '.' .. string.format('%.0f', fence) .. '\n{"k":"w"}', 'PX', ARGV[7])
-  local text = string.match(old, '\n(.*)$')
-  local body = text and cjson.decode(text) or {}
+  redis.call('SET', KEYS[1], string.format('{"rv":%s,"fe":%.0f,"k":"w"}', ARGV[3], fence), 'PX', ARGV[7])
+  local body = old ~= '' and cjson.decode(old) or {}
   if body.k == 'c' then
     local event = '{"connector":"%s","tenant":"%s","from":["%s","%s"],"to":["unknown","not_checked"],' ..
       '"fault":"platform","at_ms":%.0f,"version":%.0f}'
-    event = string.format(event, ARGV[2], ARGV[1], body.s, body.r, now, fence)
+    event = string.format(event, ARGV[2], ARGV[1], body.s or 'healthy', body.r or 'ok', now, fence)
     redis.call('XADD', KEYS[7], 'MAXLEN', '~', ARGV[10], '*', 'transition', event)
   end
 end

@@ -10,7 +10,7 @@ local written = {}
 local at = 6
 for i = 1, pairs do
   local key = KEYS[5 + i]
-  local head = string.match(redis.call('GET', key) or '', '^[^\n]*')
+  local head = string.match(redis.call('GET', key) or '', '^{"rv":%d+,"fe":%d+') or ''
   if head == ARGV[at + 1] then
     redis.call('SET', key, ARGV[at + 2], 'PX', ARGV[at + 3])
     redis.call('ZADD', KEYS[1], 'XX', ARGV[at + 4], ARGV[at])

@@ -5,7 +5,7 @@
 local known = redis.call('HGET', KEYS[3], ARGV[1])
 if known and tonumber(string.match(known, '^%d+')) > tonumber(ARGV[3]) then return 0 end
 local old = redis.call('GET', KEYS[1]) or ''
-local gone = string.match(old, '^(%d+)%.%d+\n{"k":"g"}')
+local gone = string.match(old, '^{"rv":(%d+),"fe":%d+,"k":"g"}')
 if gone and tonumber(gone) > tonumber(ARGV[3]) then return 0 end
 
 redis.call('HDEL', KEYS[3], ARGV[1])
@@ -21,15 +21,14 @@ local time = redis.call('TIME')
 local fence = math.max(time[1] * 1000000 + time[2], tonumber(redis.call('GET', KEYS[5]) or 0) + 1)
 redis.call('SET', KEYS[5], string.format('%.0f', fence))
 
-local text = string.match(old, '\n(.*)$')
-local body = text and cjson.decode(text) or {}
+local body = old ~= '' and cjson.decode(old) or {}
 if body.k == 'c' then
   local event = '{"connector":"%s","tenant":"%s","from":["%s","%s"],"to":["unknown","not_configured"],' ..
     '"fault":"none","at_ms":%.0f,"version":%.0f}'
-  event = string.format(event, ARGV[2], ARGV[1], body.s, body.r, time[1] * 1000 + time[2] / 1000, fence)
+  event = string.format(event, ARGV[2], ARGV[1], body.s or 'healthy', body.r or 'ok', time[1] * 1000 + time[2] / 1000, fence)
   redis.call('XADD', KEYS[7], 'MAXLEN', '~', ARGV[7], '*', 'transition', event)
 end
-redis.call('SET', KEYS[1], ARGV[3] .. '.' .. string.format('%.0f', fence) .. '\n{"k":"g"}', 'PX', ARGV[4])
+redis.call('SET', KEYS[1], string.format('{"rv":%s,"fe":%.0f,"k":"g"}', ARGV[3], fence), 'PX', ARGV[4])
 redis.call('XADD', KEYS[6], 'MAXLEN', '~', ARGV[6], '*',
   'connector', ARGV[2], 'tenant', ARGV[1], 'revision', ARGV[3], 'by', ARGV[5])
 return 1

@@ -11,15 +11,15 @@ local now = math.floor(time[1] * 1000 + time[2] / 1000)
 local fence = math.max(time[1] * 1000000 + time[2], tonumber(redis.call('GET', KEYS[4]) or 0) + 1)
 redis.call('SET', KEYS[4], string.format('%.0f', fence))
 
-local text = string.match(redis.call('GET', KEYS[1]) or '', '\n(.*)$')
-local body = text and cjson.decode(text) or {}
+local old = redis.call('GET', KEYS[1]) or ''
+local body = old ~= '' and cjson.decode(old) or {}
 if body.k == 'c' then
   local event = '{"connector":"%s","tenant":"%s","from":["%s","%s"],"to":["unknown","not_checked"],' ..
     '"fault":"platform","at_ms":%.0f,"version":%.0f}'
-  event = string.format(event, ARGV[2], ARGV[1], body.s, body.r, now, fence)
+  event = string.format(event, ARGV[2], ARGV[1], body.s or 'healthy', body.r or 'ok', now, fence)
   redis.call('XADD', KEYS[6], 'MAXLEN', '~', ARGV[6], '*', 'transition', event)
 end
-local head = string.match(known, '^%d+') .. '.' .. string.format('%.0f', fence)
-redis.call('SET', KEYS[1], head .. '\n{"k":"w"}', 'PX', ARGV[3])
+local waiting = string.format('{"rv":%s,"fe":%.0f,"k":"w"}', string.match(known, '^%d+'), fence)
+redis.call('SET', KEYS[1], waiting, 'PX', ARGV[3])
 redis.call('ZADD', KEYS[2], now, ARGV[1])
 return 1
