@@ -20,7 +20,7 @@ SOURCES: Mapping[str, str] = {
     "github.json": "cut from npm @octokit/openapi 23.0.2, api.github.com (MIT)",
     "gitlab.json": "cut from GitLab's generated OpenAPI (CC BY-SA 4.0)",
     "slack.json": "github.com/slackapi/slack-api-specs, web-api/slack_web_openapi_v2.json (MIT)",
-    "vertex.json": "converted from the aiplatform v1 discovery document of PyPI google-api-python-client 2.202.0 (CC BY 3.0)",
+    "vertex.json": "converted from the aiplatform v1 discovery in google-api-python-client 2.202.0 (CC BY 3.0)",
     "linear.graphql": "github.com/linear/linear, packages/sdk/src/schema.graphql (MIT)",
 }
 """File → its origin and licence."""
