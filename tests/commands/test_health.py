@@ -103,7 +103,8 @@ def test_the_doctor_finds_a_redis_that_is_away_and_a_secret_that_is_gone(demo: C
     assert "CONNECTOR_SECRET_acme__SLACK" in found["tenant acme, connector slack"]["found"]
 
 
-def test_metrics_serves_what_the_view_reads(demo: Cli, script: DemoVendors) -> None:
+def test_metrics_serves_everybodys_verdicts(demo: Cli, script: DemoVendors) -> None:
+    demo("tenants", "import", demo.write("t.yaml", json.dumps(demo_tenants(6, script.url))))
     script.script.set("acme-01", "slack", "revoked")
     demo("check", "slack", "--tenant", "acme-01")
     command = [sys.executable, "-m", "worker.cli", "metrics", "--port", "0"]
@@ -124,6 +125,7 @@ def test_metrics_serves_what_the_view_reads(demo: Cli, script: DemoVendors) -> N
         if sample.name == "registry_connector_health"
     }
     assert health["slack", "acme-01"] == 0
+    assert {tenant for connector, tenant in health if connector == "github"} == {f"acme-0{n}" for n in range(1, 7)}
     assert health["github", "acme-01"] == -1
 
 
