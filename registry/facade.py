@@ -235,7 +235,7 @@ class ConnectorRegistry:
 
         Args:
             tenant_id: None means the service check, which belongs to no tenant.
-            max_age: check now if the verdict is older than so many seconds (one process does, the others wait for
+            max_age: check now unless the verdict is younger than so many seconds (one process does, the others wait for
                 it). None never makes a check.
 
         Raises:
@@ -246,7 +246,7 @@ class ConnectorRegistry:
         if not self.has(name):
             raise UnknownConnector(f"no connector {name!r} is registered; there are: {', '.join(self.list())}")
         status = await self._parts.cache.status(pair)
-        if max_age is None or (status.age is not None and status.age <= max_age and not status.stale):
+        if max_age is None or (status.age is not None and status.age < max_age and not status.stale):
             return status
         if status.reason in (Reason.NOT_CONFIGURED, Reason.MONITOR_ERROR) and status.checked_ms is None:
             return status

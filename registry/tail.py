@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, cast
@@ -49,7 +50,10 @@ class Tail:
     async def read(self) -> News:
         """Wait for news; none when the time is over. Raises what redis-py raises, and can be called again then."""
         answer = await self._redis.xread(self._at, block=self._wait_ms)  # type: ignore[arg-type]  # dict is invariant
-        if await self._lost():
+        lost = await self._lost()
+        if (task := asyncio.current_task()) is not None and task.cancelling():
+            raise asyncio.CancelledError  # redis-py writes within asyncio.wait_for, which may swallow it before 3.12
+        if lost:
             self._at = await ends(self._redis, list(self._at))
             return News(gap=True)
         entries: list[Entry] = []

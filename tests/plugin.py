@@ -29,8 +29,12 @@ class Plugin:
     started: ClassVar[asyncio.Event] = asyncio.Event()
 
     def __init__(self, config: ConnectorConfig) -> None:
-        self.config, self.closed = config, False
+        self.config, self.ended = config, asyncio.Event()
         Plugin.made.append(self)
+
+    @property
+    def closed(self) -> bool:
+        return self.ended.is_set()
 
     @classmethod
     def validate(cls, config: ConnectorConfig) -> None:
@@ -54,7 +58,8 @@ class Plugin:
             session.note(base_url=base_url)
 
     async def aclose(self) -> None:
-        self.closed = True
+        assert not self.closed, "closed twice"
+        self.ended.set()
 
 
 def plugin_config(**settings: str | bool) -> dict[str, object]:
