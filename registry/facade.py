@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -294,7 +294,7 @@ class ConnectorRegistry:
             await asyncio.sleep(POLL)
         return status
 
-    def watch(self, tenant_id: str | None, *, after: str | None = None) -> AsyncIterator[Transition | Gap]:
+    def watch(self, tenant_id: str | None, *, after: str | None = None) -> AsyncGenerator[Transition | Gap, None]:
         """A tenant's transitions as they happen, for ever; it holds one connection to Redis.
 
         It begins with a `Gap` (read the statuses now, all that follows is told), unless it resumes `after` the

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,7 +49,7 @@ class Gap:
 
 async def transitions(
     redis: Redis, stream: str, tenant: str, *, after: str | None, wait: float
-) -> AsyncIterator[Transition | Gap]:
+) -> AsyncGenerator[Transition | Gap, None]:
     """One tenant's transitions in its shard's stream of events, through every failure of Redis.
 
     Args:
