@@ -50,6 +50,7 @@ class Parts:
     async def aclose(self) -> None:
         """Close every connection."""
         await self.announcements.aclose()
+        await self.checker.aclose()
         await self.http.aclose()
         await self.secrets.aclose()
         await self.store.aclose()

@@ -7,18 +7,25 @@ from urllib.parse import urlsplit
 from registry.announcing import Announcement
 from registry.canary import Canary
 from registry.catalog import Catalog, Loaded
-from registry.check import Prepare, run_check, service_check, tenant_check
+from registry.check import CheckSession, Prepare, Run, build, run_check, service_check
 from registry.clock import SharedClock
-from registry.connector import ConnectorConfig
+from registry.connector import Connector, ConnectorConfig
 from registry.errors import ConnectorError, ConnectorUnusable
 from registry.health import Fault, Reason, Verdict
 from registry.http import VendorHttp
 from registry.ids import Pair
 from registry.incidents import NETWORK, IncidentBoard, attribute, ours
+from registry.instances import Build, Instances
 from registry.schedule import Scheduled
 from registry.secrets import SecretResolver
 from registry.settings import Settings
 from registry.tokens import TokenCache
+
+KEPT = 20_000
+"""Built connectors one process keeps for further checks."""
+
+IDLE = 3_600.0
+"""Seconds after which one that was not checked again is closed."""
 
 
 class Checker:
@@ -36,6 +43,8 @@ class Checker:
     ) -> None:
         self._catalog, self._secrets, self._http, self._tokens = catalog, secrets, http, tokens
         self._board, self._canary = board, Canary(settings.canary_url)
+        # Building a connector costs more than all the rest of a check but its request.
+        self._instances = Instances(capacity=KEPT, idle=IDLE, grace=0.0, renew=settings.secret_ttl)
         self._clock, self._settings = clock, settings
 
     async def check(self, scheduled: Scheduled) -> Verdict:
@@ -68,10 +77,12 @@ class Checker:
         if announcement is None:
             self._secrets.clear()
             self._tokens.clear()
+            self._instances.retire(lambda _: True)
         elif announcement.pair is not None:
             self._forget(announcement.pair)
 
     def _forget(self, pair: Pair) -> None:
+        self._instances.void(pair)
         self._secrets.drop(pair)
         self._tokens.drop(pair)
 
@@ -100,18 +111,36 @@ class Checker:
         except ConnectorError:
             return scheduled.pair.connector
 
+    async def aclose(self) -> None:
+        """Close the connectors that are kept for further checks."""
+        await self._instances.aclose()
+
     def _prepare(self, loaded: Loaded, scheduled: Scheduled) -> Prepare:
         if scheduled.config is None:
             if loaded.cls is None:
                 raise ConnectorUnusable(f"connector {scheduled.pair.connector} has no service check")
             return service_check(loaded.cls, self.base_url(scheduled))
-        config = self.located(scheduled.pair, scheduled.config)
+        pair, config = scheduled.pair, self.located(scheduled.pair, scheduled.config)
 
-        async def resolve() -> ConnectorConfig:
+        async def made() -> Connector:
             loaded.validate(config)
-            return await self._secrets.resolve(scheduled.pair, config)
+            return await build(loaded.factory, await self._secrets.resolve(pair, config))
 
-        return tenant_check(loaded.factory, resolve)
+        async def source() -> tuple[int, Build]:
+            return scheduled.revision, made
+
+        async def prepare() -> Run:
+            instance = await self._instances.hold(pair, scheduled.revision, source)
+
+            async def run(session: CheckSession) -> None:
+                try:
+                    await instance.connector.check(session)
+                finally:
+                    self._instances.give_back(instance)
+
+            return run
+
+        return prepare
 
     def located(self, pair: Pair, config: ConnectorConfig) -> ConnectorConfig:
         """Only the operator's replacement of a vendor's address is filled in: defaults are the connector's."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from yarl import URL
@@ -60,6 +61,8 @@ class EgressPolicy:
                 self._networks.append(ipaddress.ip_network(entry))
             except ValueError:
                 self._hosts.add(_host_name(str(entry)))
+        # A judgement of a URL depends on nothing else, and the same few URLs come with every check.
+        self._judgement = lru_cache(maxsize=4096)(self._checked)
 
     def check(self, url: str) -> URL:
         """Judge a URL before any look-up, and return it parsed; its resolved address is left to `admit`.
@@ -67,6 +70,9 @@ class EgressPolicy:
         Raises:
             CheckFailed: ``misconfigured``, with the rule that refuses.
         """
+        return self._judgement(url)
+
+    def _checked(self, url: str) -> URL:
         try:
             parsed = URL(url)
             host, port = parsed.host, parsed.port

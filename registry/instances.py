@@ -113,13 +113,21 @@ class Instances:
         Args:
             before: only those of an older revision; 0 means all.
         """
-        for instance in [*self._built.values(), *self._leaving]:
+        for pair in [pair for pair in {*self._built, *self._flights} if matches(pair)]:
+            self.void(pair, before=before)
+        for instance in self._leaving:
             if matches(instance.pair) and (not before or instance.revision < before):
                 instance.void = True
-                self._leave(instance)
-        for pair in [pair for pair in self._flights if matches(pair)]:
-            self._flights.pop(pair).void = True
         self._tidy()
+
+    def void(self, pair: Pair, *, before: int = 0) -> None:
+        """The same for one pair, whatever the number of the others; what has left already is not looked at."""
+        instance = self._built.get(pair)
+        if instance is not None and (not before or instance.revision < before):
+            instance.void = True
+            self._leave(instance)
+        if flight := self._flights.pop(pair, None):
+            flight.void = True
 
     async def settle(self) -> None:
         """Wait until what can be closed now is closed."""

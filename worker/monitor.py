@@ -70,7 +70,10 @@ class Monitor:
         checker = self._parts.checker
         gate = self._gates[checker.host(task.scheduled)]
         try:
-            async with asyncio.timeout(self._patience):
+            if gate.locked():
+                async with asyncio.timeout(self._patience):
+                    await gate.acquire()
+            else:
                 await gate.acquire()
         except TimeoutError:
             return task.pair
