@@ -20,6 +20,7 @@ DEMO_PACE = {
     "CHECK_INTERVAL": "10",
     "CONFIRM_DELAY": "2",
     "BACKOFF_MAX": "10",
+    "CLAIM_LEASE": "20",
     "FRESH_GRACE": "10",
     "PUBLISH_EVERY": "5",
     "RECONCILE_EVERY": "5",
