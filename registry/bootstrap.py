@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cache
 
 from registry.announcing import Announcements
+from registry.audit import AuditSink
+from registry.audit.trail import Trail
 from registry.cache import HealthCache
 from registry.catalog import Catalog
 from registry.checker import Checker
@@ -46,12 +48,14 @@ class Parts:
     recorder: Recorder
     configurations: Configurations
     reconciler: Reconciler
+    audit: Trail
 
     async def aclose(self) -> None:
         """Close every connection."""
         await self.announcements.aclose()
         await self.checker.aclose()
         await self.http.aclose()
+        await self.audit.aclose()
         await self.secrets.aclose()
         await self.store.aclose()
         await self.redis.aclose()
@@ -65,10 +69,11 @@ def assemble(settings: Settings | None = None) -> Parts:
         InvalidConfig: a setting cannot be used.
     """
     settings = settings or load_settings()
-    clock, catalog, tokens = SharedClock(), Catalog(CONNECTORS), TokenCache()
+    trail = Trail(_audit(settings), reads=settings.audit_reads)
+    clock, catalog, tokens = SharedClock(), Catalog(CONNECTORS, trail=trail), TokenCache()
     redis = connect(settings.redis_url, settings.redis_timeout)
     reading = connect(settings.redis_url, settings.read_timeout)
-    store, secrets = _store(settings), _secrets(settings)
+    store, secrets = _store(settings), _secrets(settings, trail)
     http = VendorHttp(EgressPolicy(settings.egress_allow))
     schedule = Schedule(redis, clock, shards=settings.shards, lease=settings.claim_lease)
     announcements = Announcements(
@@ -94,8 +99,9 @@ def assemble(settings: Settings | None = None) -> Parts:
         announcements=announcements,
         checker=checker,
         recorder=Recorder(redis, clock, settings),
-        configurations=Configurations(store, secrets, schedule, catalog, announcements),
+        configurations=Configurations(store, secrets, schedule, catalog, announcements, trail),
         reconciler=Reconciler(redis, schedule, store, catalog, clock, settings),
+        audit=trail,
     )
 
 
@@ -113,7 +119,24 @@ def _store(settings: Settings) -> TenantConfigStore:
     return SqliteStore(settings.sqlite_path)
 
 
-def _secrets(settings: Settings) -> SecretResolver:
+def _audit(settings: Settings) -> AuditSink:
+    kind = {"firestore": "file"}.get(settings.config_store, settings.config_store)
+    match kind if settings.audit == "auto" else settings.audit:
+        case "memory":
+            from registry.audit.memory import MemoryAudit
+
+            return MemoryAudit()
+        case "file":
+            from registry.audit.lines import LinesAudit
+
+            return LinesAudit(settings.audit_path)
+        case _:
+            from registry.audit.sqlite import SqliteAudit
+
+            return SqliteAudit(settings.sqlite_path)
+
+
+def _secrets(settings: Settings, trail: Trail) -> SecretResolver:
     from registry.secrets.encrypted import EncryptedSecrets
     from registry.secrets.env import EnvSecrets
     from registry.secrets.file import FileSecrets
@@ -127,7 +150,7 @@ def _secrets(settings: Settings) -> SecretResolver:
         from registry.secrets.gcp import SecretManagerSecrets
 
         sealing = SecretManagerSecrets(settings.secret_manager_project, prefix=settings.secret_manager_prefix)
-    return SecretResolver(backends, sealing=sealing, ttl=settings.secret_ttl)
+    return SecretResolver(backends, sealing=sealing, ttl=settings.secret_ttl, on_read=trail.secret_read)
 
 
 def create_registry(settings: Settings | None = None) -> ConnectorRegistry:

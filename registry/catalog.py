@@ -8,8 +8,17 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import cast
 
+from registry.audit import Action
+from registry.audit.trail import Trail
+from registry.clean import clean
 from registry.connector import Connector, ConnectorConfig, ConnectorFactory, ConnectorMetadata
-from registry.errors import ConnectorUnusable, DuplicateConnector, UnknownConnector
+from registry.errors import (
+    ConnectorError,
+    ConnectorUnusable,
+    DuplicateConnector,
+    IncompatibleConnector,
+    UnknownConnector,
+)
 from registry.ids import connector_id
 from registry.validation import accept
 from registry.versions import require_compatible
@@ -37,11 +46,14 @@ class Catalog:
 
     Args:
         builtin: name → ``module:Class``, imported when first loaded.
+        trail: told of every connector that is loaded, refused or unregistered.
     """
 
-    def __init__(self, builtin: Mapping[str, str] | None = None) -> None:
+    def __init__(self, builtin: Mapping[str, str] | None = None, *, trail: Trail | None = None) -> None:
         self._entries: dict[str, str | tuple[ConnectorFactory, ConnectorMetadata | None]] = dict(builtin or {})
         self._loaded: dict[str, Loaded] = {}
+        self._refused: set[str] = set()
+        self._trail = trail
 
     def register(self, name: str, factory: ConnectorFactory, *, manifest: ConnectorMetadata | None = None) -> None:
         """Add a connector. `manifest` may be left out when `factory` is a class that has one.
@@ -60,6 +72,7 @@ class Catalog:
             raise self._unknown(name)
         del self._entries[name]
         self._loaded.pop(name, None)
+        self._note(Action.CONNECTOR_UNREGISTERED, name)
 
     def has(self, name: str) -> bool:
         """Is a connector of that name registered?"""
@@ -77,9 +90,14 @@ class Catalog:
         """
         loaded = self._loaded.get(name)
         if loaded is None:
-            loaded = self._load(name)
-            require_compatible(loaded.manifest)
+            try:
+                loaded = self._load(name)
+                require_compatible(loaded.manifest)
+            except (ConnectorUnusable, IncompatibleConnector) as error:
+                self._refuse(name, error)
+                raise
             self._loaded[name] = loaded
+            self._note(Action.CONNECTOR_LOADED, name, version=loaded.manifest.version)
         return loaded
 
     def _load(self, name: str) -> Loaded:
@@ -92,6 +110,15 @@ class Catalog:
             raise ConnectorUnusable(f"connector {name} has no manifest: pass one to register()")
         cls = cast("type[Connector]", factory) if isinstance(factory, type) else None
         return Loaded(factory, manifest, cls)
+
+    def _refuse(self, name: str, error: ConnectorError) -> None:
+        if name not in self._refused:
+            self._refused.add(name)
+            self._note(Action.CONNECTOR_REFUSED, name, error=clean(str(error)))
+
+    def _note(self, action: Action, name: str, **detail: str) -> None:
+        if self._trail is not None:
+            self._trail.note(action, connector=name, **detail)
 
     def _unknown(self, name: str) -> UnknownConnector:
         return UnknownConnector(f"no connector {name!r} is registered; there are: {', '.join(self.list())}")

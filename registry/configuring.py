@@ -6,16 +6,18 @@ brings the change in from the store.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import structlog
 from pydantic import ValidationError
 
 from registry.announcing import Announcement, Announcements
+from registry.audit import Action
+from registry.audit.trail import Trail
 from registry.catalog import Catalog
 from registry.connection import AWAY
 from registry.connector import ConnectorConfig
-from registry.errors import CacheUnavailable, InvalidConfig
+from registry.errors import CacheUnavailable, InvalidConfig, NotConfigured
 from registry.ids import Pair
 from registry.schedule import Schedule
 from registry.secrets import SecretResolver
@@ -51,9 +53,10 @@ class Configurations:
         schedule: Schedule,
         catalog: Catalog,
         announcements: Announcements,
+        trail: Trail,
     ) -> None:
         self._store, self._secrets, self._schedule, self._catalog = store, secrets, schedule, catalog
-        self._announcements = announcements
+        self._announcements, self._trail = announcements, trail
 
     def validate(self, pair: Pair, document: Mapping[str, object] | ConnectorConfig) -> ConnectorConfig:
         """Everything that can be wrong without asking anyone.
@@ -87,22 +90,67 @@ class Configurations:
         """
         sealed = await self._secrets.seal(pair, self.validate(pair, document))
         stored = await self._store.set_config(pair, sealed, actor=actor, expected=expected)
+        await self._configured(stored)
         await self.announce(stored)
         return stored
 
-    async def delete(self, pair: Pair, *, actor: str, expected: int | None = None) -> int:
-        """Delete a configuration; its verdict is gone at once.
+    async def set_many(self, items: Sequence[tuple[Pair, ConnectorConfig]], *, actor: str) -> list[StoredConfig]:
+        """Seal and store valid configurations as `TenantConfigStore.set_many` does; `announce` each of them next.
+
+        Raises:
+            InvalidConfig, SecretError, StoreUnavailable
+        """
+        sealed = [(pair, await self._secrets.seal(pair, config)) for pair, config in items]
+        written = await self._store.set_many(sealed, actor=actor) if sealed else []
+        for stored in written:
+            await self._configured(stored)
+        return written
+
+    async def _configured(self, stored: StoredConfig) -> None:
+        pair, after = stored.pair, stored.revision
+        names = {"tenant": pair.tenant, "connector": pair.connector}
+        await self._trail.record(Action.CONFIGURED, actor=stored.actor, before=after - 1, after=after, **names)
+
+    async def delete(self, pair: Pair, *, actor: str, expected: int | None = None, announce: bool = True) -> int:
+        """Delete a configuration; its verdict is gone at once, unless `announce` is False because Redis is away.
 
         Raises:
             NotConfigured, ConflictError, StoreUnavailable
         """
         revision = await self._store.delete_config(pair, actor=actor, expected=expected)
+        names = {"tenant": pair.tenant, "connector": pair.connector}
+        await self._trail.record(Action.DELETED, actor=actor, before=revision - 1, after=revision, **names)
+        await self._remove(pair, revision, announce=announce)
+        return revision
+
+    async def offboard(self, tenant: str, *, actor: str) -> int:
+        """Remove everything of a tenant: configurations and their history, sealed secrets, schedule and verdicts.
+
+        Its metrics are gone with the next publish. What stays says that it was so: the audit log, and bare
+        tombstones (see `TenantConfigStore.forget_tenant`). What failed half-way is finished by calling it again.
+        Returns how many configurations there were.
+
+        Raises:
+            NotConfigured: there is nothing of such a tenant.
+            StoreUnavailable, SecretUnavailable
+        """
+        count = len(await self._store.list_connectors(tenant))
+        tombstones = await self._store.forget_tenant(tenant, actor=actor)
+        if not tombstones:
+            raise NotConfigured(f"tenant {tenant} is not known here")
+        for tombstone in tombstones:
+            await self._remove(tombstone.pair, tombstone.revision)
+        await self._secrets.forget(tenant)
+        await self._trail.record(Action.OFFBOARDED, actor=actor, tenant=tenant, configurations=count)
+        return count
+
+    async def _remove(self, pair: Pair, revision: int, *, announce: bool = True) -> None:
         try:
-            await self._schedule.remove(pair, revision)
+            if announce:
+                await self._schedule.remove(pair, revision)
         except AWAY as error:
             log.warning("schedule_behind", pair=str(pair), error=type(error).__name__)
         self._announcements.tell(Announcement(*pair, revision))
-        return revision
 
     async def rotate(self, pair: Pair) -> None:
         """The secrets behind the pair's references were replaced: forget them everywhere and check at once.

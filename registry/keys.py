@@ -26,6 +26,9 @@ INCIDENTS = f"{PREFIX}:incidents"
 INCIDENT_LOG = f"{PREFIX}:incident-log"
 """Stream of incidents opened and closed."""
 
+AUDITED = f"{PREFIX}:audited"
+"""Hash: shard → the last transition that the audit log has."""
+
 CURSOR = f"{PREFIX}:cursor"
 """How far `reconcile` has followed the store's changes."""
 

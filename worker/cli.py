@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from registry.errors import RegistryError
+from worker.commands.audit import audit
 from worker.commands.check import check
 from worker.commands.config import config
 from worker.commands.connectors import list_connectors
@@ -38,6 +39,7 @@ for command in (up, down, status, health, check, doctor, metrics):
 app.command("list")(list_connectors)
 app.add_typer(tenants, name="tenants")
 app.add_typer(config, name="config")
+app.add_typer(audit, name="audit")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

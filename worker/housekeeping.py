@@ -8,6 +8,7 @@ from registry import keys
 from registry.bootstrap import Parts
 from registry.errors import StoreUnavailable
 from registry.lease import Lease
+from worker.auditing import audit_transitions
 from worker.incidents import detect
 from worker.publish import push
 
@@ -50,5 +51,7 @@ async def reconcile(parts: Parts, owner: str) -> bool:
     except StoreUnavailable as error:
         log.warning("store_unavailable", error=str(error))
         return False
+    finally:
+        await audit_transitions(parts)
     await parts.redis.hset(keys.PLATFORM, "reconcile_ms", str(parts.clock.now_ms()))
     return True

@@ -51,6 +51,10 @@ class SealingBackend(SecretBackend, Protocol):
         """Keep `secret` for this pair and return its reference. Raises `SecretUnavailable`."""
         ...
 
+    async def forget(self, tenant: str) -> None:
+        """Delete everything that was sealed for a tenant. Raises `SecretUnavailable`."""
+        ...
+
 
 class SecretResolver:
     """Replaces references by secrets, and secrets by references.
@@ -64,6 +68,7 @@ class SecretResolver:
         ttl: seconds.
         max_pairs: pairs whose secrets are kept.
         clock: monotonic seconds.
+        on_read: told of every pair of which a secret was read from its store.
     """
 
     def __init__(
@@ -74,12 +79,13 @@ class SecretResolver:
         ttl: float = 300.0,
         max_pairs: int = 10_000,
         clock: Callable[[], float] = time.monotonic,
+        on_read: Callable[[Pair], None] = lambda _: None,
     ) -> None:
         self._backends = {backend.scheme: backend for backend in backends}
         if sealing is not None:
             self._backends[sealing.scheme] = sealing
         self._sealing = sealing
-        self._ttl, self._max_pairs, self._clock = ttl, max_pairs, clock
+        self._ttl, self._max_pairs, self._clock, self._on_read = ttl, max_pairs, clock, on_read
         self._kept: OrderedDict[Pair, dict[SecretRef, tuple[SecretStr, float]]] = OrderedDict()
         self._flights: dict[_Flight, asyncio.Task[SecretStr]] = {}
 
@@ -122,6 +128,13 @@ class SecretResolver:
             {field: await self._sealing.seal(pair, field, secret) for field, secret in clear.items()}
         )
 
+    async def forget(self, tenant: str) -> None:
+        """Delete what was sealed for a tenant, wherever it is kept. Raises `SecretUnavailable`."""
+        for pair in [pair for pair in self._kept if pair.tenant == tenant]:
+            self.drop(pair)
+        if self._sealing is not None:
+            await self._sealing.forget(tenant)
+
     def drop(self, pair: Pair) -> None:
         """Forget the pair's secrets, also those being read just now: the next `resolve` reads them again."""
         self._kept.pop(pair, None)
@@ -156,6 +169,8 @@ class SecretResolver:
 
     def _landed(self, flight: _Flight, task: asyncio.Task[SecretStr]) -> None:
         failed = task.cancelled() or task.exception() is not None
+        if not failed:
+            self._on_read(flight[1])
         if self._flights.get(flight) is not task:
             return  # dropped meanwhile: what was read may be the old secret
         del self._flights[flight]

@@ -60,6 +60,9 @@ class EncryptedSecrets:
         sealed = nonce + self._ciphers[self._newest].encrypt(nonce, secret.get_secret_value().encode(), _bound_to(pair))
         return SecretRef(f"enc://{self._newest}/{base64.urlsafe_b64encode(sealed).decode()}")
 
+    async def forget(self, tenant: str) -> None:
+        """Nothing to delete: what was sealed is in its references only."""
+
     async def aclose(self) -> None:
         """Nothing to give back."""
 

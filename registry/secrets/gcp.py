@@ -89,6 +89,11 @@ class SecretManagerSecrets:
         version = answer.rpartition("/")[2]  # the rest of the answer names the project by number
         return SecretRef(f"gcp://projects/{self._project}/secrets/{name}/versions/{version}")
 
+    async def forget(self, tenant: str) -> None:
+        """Delete the tenant's secrets that `seal` has made, all versions. Raises `SecretUnavailable`."""
+        pair = Pair("*", tenant)
+        await self._call(pair, lambda client, timeout: self._delete(client, self._namespace(pair), timeout))
+
     async def aclose(self) -> None:
         """Close the connections; the next use opens them again."""
         if self._client is not None and self._owner == os.getpid():
@@ -104,6 +109,16 @@ class SecretManagerSecrets:
             client.create_secret(request=request, retry=None, timeout=timeout)
         request = {"parent": f"{parent}/secrets/{name}", "payload": {"data": payload}}
         return client.add_secret_version(request=request, retry=None, timeout=timeout).name
+
+    def _delete(self, client: SecretManagerServiceClient, namespace: str, timeout: float) -> None:
+        from google.api_core import exceptions
+
+        sealed = re.compile(rf"{re.escape(namespace)}[A-Za-z0-9_]+--[a-z_]+")  # an operator's own are named otherwise
+        request = {"parent": f"projects/{self._project}", "filter": f"name:{namespace}"}
+        for secret in client.list_secrets(request=request, retry=None, timeout=timeout):
+            if sealed.fullmatch(secret.name.rpartition("/")[2]):
+                with suppress(exceptions.NotFound):  # another attempt has deleted it
+                    client.delete_secret(request={"name": secret.name}, retry=None, timeout=timeout)
 
     async def _call(self, pair: Pair, call: Callable[[SecretManagerServiceClient, float], T]) -> T:
         from google.api_core import exceptions

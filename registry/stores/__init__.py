@@ -127,6 +127,14 @@ class TenantConfigStore(Protocol):
         """
         ...
 
+    async def forget_tenant(self, tenant: str, *, actor: str) -> list[Change]:
+        """Delete everything of a tenant: configurations, history, what was deleted before.
+
+        What stays is a bare tombstone a pair (ids, revision, actor, time), so that no revision is ever used twice and
+        every follower of `changes_since` hears of it. Returns the tombstones; none for a tenant never heard of.
+        """
+        ...
+
     async def list_connectors(self, tenant: str) -> list[str]:
         """The ids of the connectors this tenant has configured, sorted. Reads no configuration."""
         ...

@@ -108,6 +108,7 @@ class Database:
             with attempt:  # changing the journal mode ignores the busy timeout
                 connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")  # a configuration once acknowledged survives a power cut
+        connection.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten
         found = connection.execute("PRAGMA user_version").fetchone()[0]
         if found > self._version:
             raise StoreUnavailable(

@@ -15,6 +15,7 @@ import datetime as dt
 import uuid
 import weakref
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, TypeVar
 
@@ -25,7 +26,7 @@ from registry.connector import ConnectorConfig
 from registry.errors import InvalidId, StoreUnavailable
 from registry.extras import lacking
 from registry.ids import Pair, decoded, encoded, tenant_id
-from registry.stores import Broken, Changes, Page, Revision, StoredConfig, TenantConfigStore
+from registry.stores import Broken, Change, Changes, Page, Revision, StoredConfig, TenantConfigStore
 from registry.stores.rows import KEPT_REVISIONS, Row, checked, dumped, following, not_configured, prepared
 from registry.stores.sweep import Position, Sweep
 
@@ -104,6 +105,16 @@ class FirestoreStore(TenantConfigStore):
     async def delete_config(self, pair: Pair, *, actor: str, expected: int | None = None) -> int:
         rows = await self._write([(checked(pair), None)], actor=actor, expected=expected)
         return rows[0].revision
+
+    async def forget_tenant(self, tenant: str, *, actor: str) -> list[Change]:
+        folder = f"{ROOT}/{encoded(tenant_id(tenant))}/{GROUP}"
+        if live := [Pair(name, tenant) for name in await self.list_connectors(tenant)]:
+            await self._write([(pair, None) for pair in live], actor=actor, expected=None)
+        found = await self._select(lambda client: client.collection(folder).order_by("connector"))
+        pairs = [(pair, snapshot) for snapshot in found if (pair := _pair(snapshot))]
+        for pair, _ in pairs:
+            await self._call(partial(_forget, pair))
+        return [_row(pair, snapshot).change() for pair, snapshot in pairs]
 
     async def list_connectors(self, tenant: str) -> list[str]:
         folder = f"{ROOT}/{encoded(tenant_id(tenant))}/{GROUP}"
@@ -262,6 +273,14 @@ async def _commit(
         raise exceptions.Aborted("changed meanwhile") from error  # type: ignore[no-untyped-call]  # google-api-core's
     stamps = [result.transform_results[0].timestamp_value for result in results[: len(rows)]]
     return [dataclasses.replace(row, updated_ms=_ms(stamp)) for row, stamp in zip(rows, stamps, strict=True)]
+
+
+async def _forget(pair: Pair, client: AsyncClient, timeout: float) -> None:
+    """Delete a pair's history; it never has more revisions than fit into one commit."""
+    batch = client.batch()
+    for snapshot in await _document(client, pair).collection("revisions").select([]).get(retry=None, timeout=timeout):
+        batch.delete(snapshot.reference)
+    await batch.commit(retry=None, timeout=timeout)
 
 
 def _path(pair: Pair) -> str:

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from itertools import islice
 
 from registry.connector import ConnectorConfig
-from registry.ids import Pair
-from registry.stores import Broken, Changes, Page, Revision, StoredConfig, TenantConfigStore
+from registry.ids import Pair, tenant_id
+from registry.stores import Broken, Change, Changes, Page, Revision, StoredConfig, TenantConfigStore
 from registry.stores.rows import KEPT_REVISIONS, Row, checked, dumped, following, not_configured, prepared
 
 
@@ -47,6 +47,16 @@ class MemoryStore(TenantConfigStore):
     async def delete_config(self, pair: Pair, *, actor: str, expected: int | None = None) -> int:
         with self._lock:
             return self._write(checked(pair), None, actor, expected).revision
+
+    async def forget_tenant(self, tenant: str, *, actor: str) -> list[Change]:
+        tenant_id(tenant)
+        with self._lock:
+            pairs = sorted(pair for pair in self._rows if pair.tenant == tenant)
+            for pair in pairs:
+                if self._rows[pair].document is not None:
+                    self._write(pair, None, actor, None)
+                self._history.pop(pair, None)
+            return [self._rows[pair].change() for pair in pairs]
 
     def _write(self, pair: Pair, document: str | None, actor: str, expected: int | None) -> Row:
         old = self._rows.get(pair)

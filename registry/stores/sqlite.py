@@ -13,34 +13,12 @@ from typing import Any
 
 from registry.connector import ConnectorConfig
 from registry.ids import Pair, tenant_id
-from registry.stores import Broken, Changes, Page, Revision, StoredConfig, TenantConfigStore
+from registry.stores import Broken, Change, Changes, Page, Revision, StoredConfig, TenantConfigStore
 from registry.stores.database import Database
+from registry.stores.layout import LAYOUT, VERSION
 from registry.stores.rows import KEPT_REVISIONS, Row, checked, dumped, following, not_configured, prepared
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS configs (
-    tenant TEXT NOT NULL,
-    connector TEXT NOT NULL,
-    revision INTEGER NOT NULL,
-    document TEXT,                  -- NULL: deleted
-    actor TEXT NOT NULL,
-    updated_ms INTEGER NOT NULL,
-    written INTEGER NOT NULL UNIQUE,
-    PRIMARY KEY (tenant, connector)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS revisions (
-    tenant TEXT NOT NULL,
-    connector TEXT NOT NULL,
-    revision INTEGER NOT NULL,
-    document TEXT,
-    actor TEXT NOT NULL,
-    updated_ms INTEGER NOT NULL,
-    PRIMARY KEY (tenant, connector, revision)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS changes (epoch TEXT NOT NULL, written INTEGER NOT NULL);
-INSERT INTO changes SELECT lower(hex(randomblob(4))), 0 WHERE NOT EXISTS (SELECT 1 FROM changes);
-"""
-_Values = tuple[Any, ...]  # what SQLite returns is only typed by the schema above
+_Values = tuple[Any, ...]  # what SQLite returns is only typed by the layout
 _ROW = "tenant, connector, revision, document, actor, updated_ms"
 
 
@@ -53,7 +31,7 @@ class SqliteStore(TenantConfigStore):
     """
 
     def __init__(self, path: Path | str, *, busy_timeout: float = 5.0) -> None:
-        self._database = Database(Path(path), schema=_SCHEMA, version=1, busy_timeout=busy_timeout)
+        self._database = Database(Path(path), schema=LAYOUT, version=VERSION, busy_timeout=busy_timeout)
 
     async def get_config(self, pair: Pair) -> StoredConfig:
         pair = checked(pair)
@@ -81,6 +59,20 @@ class SqliteStore(TenantConfigStore):
         pair = checked(pair)
         row = await self._database.write(lambda connection: _write(connection, pair, None, actor, expected))
         return row.revision
+
+    async def forget_tenant(self, tenant: str, *, actor: str) -> list[Change]:
+        tenant_id(tenant)
+
+        def work(connection: sqlite3.Connection) -> list[Row]:
+            query = f"SELECT {_ROW} FROM configs WHERE tenant = ? ORDER BY connector"  # noqa: S608 - a constant
+            rows = [_row(values) for values in connection.execute(query, (tenant,)).fetchall()]
+            left = [row if row.document is None else _write(connection, row.pair, None, actor, None) for row in rows]
+            connection.execute("DELETE FROM revisions WHERE tenant = ?", (tenant,))
+            return left
+
+        rows = await self._database.write(work)
+        await self._select("PRAGMA wal_checkpoint(TRUNCATE)")  # the log still holds what was deleted
+        return [row.change() for row in rows]
 
     async def list_connectors(self, tenant: str) -> list[str]:
         tenant_id(tenant)

@@ -441,3 +441,39 @@ async def test_a_store_that_is_away_is_unavailable_and_never_not_configured(
         with pytest.raises(StoreUnavailable, match=rf"(?i)configuration store {os.sep if kind == 'sqlite' else kind}"):
             await call()
     await store.aclose()
+
+
+async def test_forgetting_a_tenant_leaves_bare_tombstones_and_nobody_elses_are_touched(backend: Backend) -> None:
+    store, other = backend.store, Pair("github", "acme.eu")
+    for label in ("one", "two"):
+        await store.set_config(GITHUB, config(label), actor="ann")
+    await store.set_config(SLACK, config(), actor="ann")
+    await store.delete_config(SLACK, actor="ann")
+    await store.set_config(other, config(), actor="ann")
+    _, cursor = await drained(store, None)
+    left = await store.forget_tenant("acme", actor="bob")
+    assert left == [Change(GITHUB, 3, deleted=True, config=None), Change(SLACK, 2, deleted=True, config=None)]
+    assert await backend.other.list_connectors("acme") == []
+    assert [await store.history(pair) for pair in (GITHUB, SLACK)] == [[], []]
+    with pytest.raises(NotConfigured):
+        await store.get_config(GITHUB)
+    assert (await store.get_config(other)).revision == 1
+    assert len(await store.history(other)) == 1
+    news, _ = await drained(store, cursor)
+    assert Change(GITHUB, 3, deleted=True, config=None) in news, "followers hear of it"
+
+
+async def test_forgetting_a_tenant_can_be_repeated_and_finds_broken_documents_too(backend: Backend) -> None:
+    await backend.store.set_config(GITHUB, config(), actor="ann")
+    await backend.spoil(GITHUB, "not JSON")
+    first = await backend.store.forget_tenant("acme", actor="bob")
+    assert [change.pair for change in first] == [GITHUB]
+    assert await backend.store.forget_tenant("acme", actor="bob") == first
+    assert await backend.store.forget_tenant("nobody", actor="bob") == []
+
+
+async def test_a_tenant_that_comes_back_goes_on_with_new_revisions(store: TenantConfigStore) -> None:
+    await store.set_config(GITHUB, config(), actor="ann")
+    await store.forget_tenant("acme", actor="bob")
+    assert (await store.set_config(GITHUB, config("new"), actor="ann", expected=0)).revision == 3
+    assert [entry.revision for entry in await store.history(GITHUB)] == [3]

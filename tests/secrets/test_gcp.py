@@ -140,3 +140,38 @@ def test_a_missing_client_says_what_to_install(monkeypatch: pytest.MonkeyPatch) 
 
 def _reference(project: str) -> SecretRef:
     return SecretRef(f"gcp://projects/{project}/secrets/connector-acme_3aeu--github--token/versions/1")
+
+
+async def test_forgetting_a_tenant_deletes_what_was_sealed_for_it_and_nothing_else(
+    secrets: SecretManagerSecrets, project: str
+) -> None:
+    mine = [await secrets.seal(Pair(name, "acme"), "token", SecretStr("x")) for name in ("github", "slack")]
+    mine.append(await secrets.seal(Pair("github", "acme"), "token", SecretStr("y")))
+    others = [
+        await secrets.seal(Pair("github", tenant), "token", SecretStr("x")) for tenant in ("acme2", "a", "acme:eu")
+    ]
+    own = f"projects/{project}/secrets/connector-acme--byhand"
+    secrets._opened().create_secret(
+        request={
+            "parent": f"projects/{project}",
+            "secret_id": "connector-acme--byhand",
+            "secret": {"replication": {"automatic": {}}},
+        }
+    )
+    secrets._opened().add_secret_version(request={"parent": own, "payload": {"data": b"z"}})
+    await secrets.forget("acme")
+    await secrets.forget("acme")
+    for reference in mine:
+        with pytest.raises(SecretNotFound):
+            await secrets.read(Pair("github", "acme"), reference)
+    for reference, tenant in zip(others, ("acme2", "a", "acme:eu"), strict=True):
+        assert await secrets.read(Pair("github", tenant), reference)
+    by_hand = await secrets.read(Pair("github", "acme"), SecretRef(f"gcp://{own}/versions/1"))
+    assert by_hand.get_secret_value() == "z", "an operator's own secret is the operator's"
+
+
+async def test_forgetting_without_the_server_is_our_failure(mortal: SecretManager, project: str) -> None:
+    secrets = SecretManagerSecrets(project, prefix="connector-", endpoint=mortal.endpoint, budget=0.2)
+    with pytest.raises(SecretUnavailable):
+        await secrets.forget("acme")
+    await secrets.aclose()

@@ -105,13 +105,12 @@ async def carry_out(parts: Parts, plan: Plan, *, actor: str) -> bool:
         ConflictError: what was to be removed has changed meanwhile.
     """
     items = [(step.pair, step.config) for step in plan.of(Action.ADDED, Action.CHANGED) if step.config is not None]
-    sealed = [(pair, await parts.secrets.seal(pair, config)) for pair, config in items]
-    written = await parts.store.set_many(sealed, actor=actor) if sealed else []
+    written = await parts.configurations.set_many(items, actor=actor)
     try:
         await parts.redis.ping()
     except RedisError:
         for step in plan.of(Action.REMOVED):
-            await parts.store.delete_config(step.pair, actor=actor, expected=step.revision)
+            await parts.configurations.delete(step.pair, actor=actor, expected=step.revision, announce=False)
         return False
     for stored in written:
         await parts.configurations.announce(stored)

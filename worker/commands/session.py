@@ -50,7 +50,9 @@ def assembled(settings: Settings) -> Parts:
     from registry.bootstrap import assemble
 
     _logs_to_stderr()
-    return assemble(settings.model_copy(update={"read_timeout": max(PATIENCE, settings.read_timeout)}))
+    parts = assemble(settings.model_copy(update={"read_timeout": max(PATIENCE, settings.read_timeout)}))
+    parts.audit.actor = actor()
+    return parts
 
 
 def away(error: BaseException) -> str:

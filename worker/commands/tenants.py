@@ -147,19 +147,22 @@ def export_file() -> None:
 
 @tenants.command()
 def delete(tenant: TenantId, *, yes: Yes = False) -> None:
-    """Delete every configuration of a tenant. Asks first."""
+    """Remove everything of a tenant: configurations, their history, sealed secrets, verdicts. Asks first.
+
+    The audit log keeps that it was there, and who removed it.
+    """
     from worker.commands.printing import say
     from worker.commands.session import actor, with_parts
 
     async def work(parts: Parts) -> int:
-        rows = await _of_tenant(parts, tenant)
-        if not yes:
-            confirm(f"Delete {len(rows)} configurations of tenant {tenant}?")
-        for row in rows:
-            await parts.configurations.delete(row.pair, actor=actor(), expected=row.revision)
-        return len(rows)
+        from registry.ids import tenant_id
 
-    say(f"deleted {with_parts(work)} configurations of tenant {tenant}")
+        names = await parts.store.list_connectors(tenant_id(tenant))
+        if not yes:
+            confirm(f"Delete tenant {tenant} with {len(names)} configurations?")
+        return await parts.configurations.offboard(tenant, actor=actor())
+
+    say(f"deleted tenant {tenant} with {with_parts(work)} configurations")
 
 
 def confirm(question: str) -> None:
