@@ -26,6 +26,8 @@ class Plugin:
     )
     actions: ClassVar[Mapping[Reason, str]] = {Reason.QUOTA_LOW: "Ask the plugin's tenant for more."}
     made: ClassVar[list[Plugin]] = []
+    asked: ClassVar[int] = 0
+    """How many checks were begun."""
     started: ClassVar[asyncio.Event] = asyncio.Event()
 
     def __init__(self, config: ConnectorConfig) -> None:
@@ -43,6 +45,7 @@ class Plugin:
 
     async def check(self, session: CheckSession) -> None:
         Plugin.started.set()
+        Plugin.asked += 1
         with session.step("auth"):
             if self.config.settings.get("hang"):
                 await asyncio.Event().wait()
