@@ -251,14 +251,14 @@ async def test_no_tenant_does_not_mean_an_empty_configuration(reg: ConnectorRegi
     assert not (await reg.health_check("plugin", tenant_id=None)).healthy
 
 
-async def test_not_configured_and_the_store_is_down_are_two_errors(reg: ConnectorRegistry, settings: Settings) -> None:
-    with pytest.raises(NotConfigured):
-        await got(reg)
-    notes = settings.sqlite_path.with_name("notes")
+async def test_not_configured_and_the_store_is_down_are_two_errors(replica: Replicas, tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
     notes.write_text("this is no database, " * 100)
-    notes.replace(settings.sqlite_path)
+    up, down = await replica(), await replica(sqlite_path=notes)
+    with pytest.raises(NotConfigured):
+        await got(up)
     with pytest.raises(StoreUnavailable):
-        await got(reg)
+        await got(down)
 
 
 async def test_configurations_are_not_overwritten_blindly(reg: ConnectorRegistry) -> None:
