@@ -153,11 +153,9 @@ def tenant_check(factory: ConnectorFactory, resolve: Callable[[], Awaitable[Conn
 
     async def prepare() -> Run:
         config = await resolve()
-        tokens = _tokens(config)
-        connector = await build(factory, config)
+        connector = Discreet(await build(factory, config), config)
 
         async def run(session: CheckSession) -> None:
-            session.credentials.update(tokens)
             try:
                 await connector.check(session)
             finally:
@@ -166,6 +164,22 @@ def tenant_check(factory: ConnectorFactory, resolve: Callable[[], Awaitable[Conn
         return run
 
     return prepare
+
+
+class Discreet:
+    """A connector as checks use it: of the credentials in its `config`, nothing that a check keeps shows any."""
+
+    def __init__(self, connector: Connector, config: ConnectorConfig) -> None:
+        self._connector, self._tokens = connector, _tokens(config)
+
+    async def check(self, session: CheckSession) -> None:
+        """The connector's own check."""
+        session.credentials.update(self._tokens)
+        await self._connector.check(session)
+
+    async def aclose(self) -> None:
+        """Close the connector."""
+        await self._connector.aclose()
 
 
 def service_check(connector: type[Connector], base_url: str) -> Prepare:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import cast
 from urllib.parse import urlsplit
 
 from registry.announcing import Announcement
 from registry.canary import Canary
 from registry.catalog import Catalog, Loaded
-from registry.check import CheckSession, Prepare, Run, build, run_check, service_check
+from registry.check import CheckSession, Discreet, Prepare, Run, build, run_check, service_check, tenant_check
 from registry.clock import SharedClock
 from registry.connector import Connector, ConnectorConfig
 from registry.errors import ConnectorError, ConnectorUnusable
@@ -49,10 +51,17 @@ class Checker:
 
     async def check(self, scheduled: Scheduled) -> Verdict:
         """One check, to its raw verdict. Never raises, whatever the connector or the vendor does."""
+        return await self._checked(scheduled, self._prepare)
+
+    async def try_out(self, pair: Pair, config: ConnectorConfig) -> Verdict:
+        """One check of a configuration that is stored nowhere; nothing of it is kept."""
+        return await self._checked(Scheduled(pair, 0, config), self._prepare_once)
+
+    async def _checked(self, scheduled: Scheduled, prepared: Callable[[Loaded, Scheduled], Prepare]) -> Verdict:
         pair = scheduled.pair
         try:
             loaded = self._catalog.load(pair.connector)
-            prepare = self._prepare(loaded, scheduled)
+            prepare = prepared(loaded, scheduled)
         except ConnectorError as error:
             return Verdict(Reason.MONITOR_ERROR, Fault.PLATFORM, self._clock.now_ms(), str(error))
         verdict = await run_check(
@@ -124,7 +133,9 @@ class Checker:
 
         async def made() -> Connector:
             loaded.validate(config)
-            return await build(loaded.factory, await self._secrets.resolve(pair, config))
+            resolved = await self._secrets.resolve(pair, config)
+            connector = Discreet(await build(loaded.factory, resolved), resolved)
+            return cast("Connector", connector)  # nobody else gets these instances, and checks need no more of them
 
         async def source() -> tuple[int, Build]:
             return scheduled.revision, made
@@ -141,6 +152,14 @@ class Checker:
             return run
 
         return prepare
+
+    def _prepare_once(self, loaded: Loaded, scheduled: Scheduled) -> Prepare:
+        pair, config = scheduled.pair, cast("ConnectorConfig", scheduled.config)
+
+        async def resolve() -> ConnectorConfig:
+            return await self._secrets.resolve(pair, self.located(pair, config))
+
+        return tenant_check(loaded.factory, resolve)
 
     def located(self, pair: Pair, config: ConnectorConfig) -> ConnectorConfig:
         """Only the operator's replacement of a vendor's address is filled in: defaults are the connector's."""

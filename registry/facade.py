@@ -26,7 +26,6 @@ from registry.ids import tenant_id as valid_tenant
 from registry.instances import Instance, Instances
 from registry.record import seen_alone
 from registry.route import Route, choose, distrust
-from registry.schedule import Scheduled
 from registry.stores import StoredConfig
 from registry.watch import Gap, Transition, transitions
 
@@ -198,7 +197,7 @@ class ConnectorRegistry:
         self._here()
         parts, pair = self._parts, Pair(connector_id(name), valid_tenant(tenant_id))
         valid = parts.configurations.validate(pair, config)
-        return seen_alone(pair, await parts.checker.check(Scheduled(pair, 0, valid)), parts.clock.now_ms())
+        return seen_alone(pair, await parts.checker.try_out(pair, valid), parts.clock.now_ms())
 
     async def get_config(self, name: str, *, tenant_id: str) -> StoredConfig:
         """A tenant's stored configuration (secret references only). Raises `NotConfigured`, `StoreUnavailable`."""

@@ -69,7 +69,7 @@ async def test_a_stored_configuration_that_the_connector_cannot_use_is_not_hande
         await ConnectorRegistry(parts).get("github", tenant_id="acme", skip_health_check=True)
 
 
-async def test_a_dry_run_checks_and_leaves_no_trace(parts: Parts) -> None:
+async def test_a_dry_run_checks_what_it_is_given_and_leaves_no_trace(parts: Parts) -> None:
     parts.catalog.register("plugin", Plugin)
     registry = ConnectorRegistry(parts)
     for reason in ("ok", "credential_rejected"):
@@ -80,6 +80,16 @@ async def test_a_dry_run_checks_and_leaves_no_trace(parts: Parts) -> None:
     assert await parts.store.list_connectors("acme") == []
     assert (await registry.health_check("plugin", tenant_id="acme")).checked_ms is None
     assert await parts.redis.keys() == []
+
+
+async def test_a_dry_run_is_not_answered_by_what_is_stored(parts: Parts) -> None:
+    parts.catalog.register("plugin", Plugin)
+    registry = ConnectorRegistry(parts)
+    await registry.set_config("plugin", plugin_config(), tenant_id="acme", actor="ann")
+    await registry.health_check("plugin", tenant_id="acme", max_age=0)
+    tried = await registry.dry_run("plugin", plugin_config(reason="not_found"), tenant_id="acme")
+    assert tried.reason is Reason.NOT_FOUND
+    assert (await registry.health_check("plugin", tenant_id="acme", max_age=0)).reason is Reason.OK
 
 
 @pytest.mark.parametrize("name", sorted(CONNECTORS))
