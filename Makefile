@@ -25,8 +25,8 @@ test: $(STAMP) ## Unit, contract and end-to-end tests with real processes
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 .PHONY: test-all
-test-all: ## As `test`, with the long ones (marked `long`) too
-	@$(MAKE) --no-print-directory test PYTEST_ARGS="-m 'long or not long' $(PYTEST_ARGS)"
+test-all: ## As `test`, with the long ones (marked `long`), and more of what is generated
+	@HYPOTHESIS_PROFILE=thorough $(MAKE) --no-print-directory test PYTEST_ARGS="-m 'long or not long' $(PYTEST_ARGS)"
 
 .PHONY: contracts
 contracts: $(STAMP) ## Tell where the vendors' specifications are taken from, and install Prism, which speaks them

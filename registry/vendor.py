@@ -12,13 +12,18 @@ from registry.check import CheckSession
 from registry.classify import STEPS, Facts, Rule, classify, facts_of, is_page
 from registry.connector import ConnectorConfig, ConnectorMetadata, OAuth2Auth, SecretRef
 from registry.errors import CheckFailed, InvalidConfig
-from registry.health import Fault, Reason
+from registry.health import REASONS, Fault, Reason
 from registry.http import Answer
 from registry.tokens import Token
 from registry.validation import accept, problems
 
-Shape = TypeVar("Shape", bound=BaseModel)
+Shape = TypeVar("Shape", bound="Document")
 Own = TypeVar("Own", bound="Settings")
+
+
+TAKEN_APART = 1 << 16
+"""Bytes of a body that are taken apart. A documented answer has a tenth of that; JSON takes a hundred times its size
+in memory, and time of the event loop."""
 
 
 class Settings(BaseModel):
@@ -34,9 +39,13 @@ class ScopedSettings(Settings):
 
 
 class Document(BaseModel):
-    """The base of documented answers: only the fields that are needed, of exactly the documented types."""
+    """The base of documented answers: only the fields that are needed, of exactly the documented types.
+
+    `largest` is in bytes: no such answer is longer.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True, hide_input_in_errors=True)
+    largest: ClassVar[int] = TAKEN_APART
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,11 +148,10 @@ class VendorConnector:
         """The body of a success, which has the documented shape; or what the tables say of any other answer."""
         wrong = ""
         if 200 <= answer.status < 300:
-            try:
-                return shape.model_validate_json(answer.body)
-            except ValidationError as error:
-                where = ".".join(str(part) for part in error.errors()[0]["loc"])
-                wrong = f"{where} is not as documented" if where else "it is not the documented JSON"
+            found = _shaped(answer.body, shape)
+            if not isinstance(found, str):
+                return found
+            wrong = found
         facts = cls.facts(answer)
         return classify(cls.rules, facts) or CheckFailed(
             Reason.BAD_RESPONSE, f"the answer cannot be used: {wrong}", evidence=facts.evidence
@@ -247,6 +255,8 @@ class VendorConnector:
                 return
             if found.reason is Reason.RATE_LIMITED:  # without a credential, the limit is that of our address
                 found.fault = Fault.PLATFORM
+            elif REASONS[found.reason].fault is Fault.TENANT:  # no tenant's credential was sent
+                found.reason = Reason.BAD_RESPONSE
             raise found
 
 
@@ -272,10 +282,21 @@ def reveal(secret: SecretRef | SecretStr) -> str:
     return text
 
 
+def _shaped(body: bytes, shape: type[Shape]) -> Shape | str:
+    """The body as a documented one, or what is wrong with it."""
+    if len(body) > shape.largest:
+        return f"it is larger than {shape.largest} bytes"
+    try:
+        return shape.model_validate_json(body)
+    except ValidationError as error:
+        where = ".".join(str(part) for part in error.errors()[0]["loc"])
+        return f"{where} is not as documented" if where else "it is not the documented JSON"
+
+
 def error_body(answer: Answer) -> dict[str, object]:
     """The body of an error as a JSON object; empty when it is something else."""
     try:
-        body = answer.json()
+        body = answer.json() if len(answer.body) <= TAKEN_APART else None
     except ValueError:
         return {}
     return body if isinstance(body, dict) else {}

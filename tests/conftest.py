@@ -1,4 +1,11 @@
-"""Fixtures of all tests live in one module for each real thing they start."""
+"""Fixtures of all tests live in one module for each real thing they start.
+
+Generated tests are the same at every run; ``HYPOTHESIS_PROFILE=thorough`` looks further, at random.
+"""
+
+import os
+
+import hypothesis
 
 pytest_plugins = [
     "tests.fixtures_firestore",
@@ -9,3 +16,7 @@ pytest_plugins = [
     "tests.fixtures_vendors",
     "tests.fixtures_contracts",  # after those whose fixtures it takes
 ]
+
+hypothesis.settings.register_profile("quick", derandomize=True, database=None, deadline=None, max_examples=50)
+hypothesis.settings.register_profile("thorough", deadline=None, max_examples=2_000)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))

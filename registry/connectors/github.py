@@ -20,7 +20,7 @@ from registry.classify import Facts, Rule, facts_of, wait_until
 from registry.connector import BearerAuth, ConnectorConfig, ConnectorMetadata, GitHubAppAuth, Limit, OAuth2Auth
 from registry.errors import CheckFailed
 from registry.health import Fault, Reason
-from registry.http import Answer
+from registry.http import BODY_LIMIT, Answer
 from registry.jwt import sign
 from registry.tokens import Token
 from registry.vendor import (
@@ -130,7 +130,12 @@ class RateLimit(Document):
 
 
 class Meta(Document):
-    """The answer of ``GET /meta``, of which nothing is needed. https://docs.github.com/en/rest/meta/meta"""
+    """The answer of ``GET /meta``, of which nothing is needed: long lists of addresses.
+
+    https://docs.github.com/en/rest/meta/meta
+    """
+
+    largest = BODY_LIMIT
 
 
 class InstallationToken(Document):

@@ -10,8 +10,9 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 from collections.abc import Mapping
+from typing import Annotated
 
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, FailFast
 
 from registry import forecast
 from registry.advice import advice
@@ -91,7 +92,7 @@ class AccessToken(Document):
 
     active: bool
     revoked: bool
-    scopes: tuple[str, ...]
+    scopes: Annotated[tuple[str, ...], FailFast()]
     expires_at: dt.date | AwareDatetime | None = None
     user_id: int | None = None
 
