@@ -154,3 +154,10 @@ async def test_the_missing_scope_that_slack_names_is_told(serve: Serve, check: C
     verdict = await check(Slack, config(await serve(says(200, body))))
     assert verdict.error
     assert "users:read" in verdict.error
+
+
+async def test_the_service_check_blames_no_tenant_whatever_slack_says(
+    serve: Serve, check_service: CheckService
+) -> None:
+    verdict = await check_service(Slack, await serve(says(200, {"ok": False, "error": "token_revoked"})))
+    assert (verdict.reason, verdict.fault) == (Reason.BAD_RESPONSE, Fault.VENDOR)
