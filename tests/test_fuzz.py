@@ -40,6 +40,9 @@ ECHO = "@@ECHO@@"
 """Stands in an answer for the credential of the request that is answered."""
 
 TOKEN = "Zq7+kPw9/3LmXv20Rt==YbNc84HsJd61Fg"
+EXCHANGED = "kQ4vT8nB1yHs6Lw0Zc3JpXr5Mg7DfUaE9iOo2"
+"""What a token endpoint gives out."""
+
 HEADERS = (
     *("content-type", "date", "retry-after", "location", "set-cookie", "www-authenticate", "x-oauth-scopes"),
     *("x-request-id", "x-github-request-id", "x-slack-req-id", "x-complexity", "x-github-sso"),
@@ -129,7 +132,8 @@ class Vendor(VendorHttp):
         body = reply.body
         for place, wrong in said.wrong:
             body = _replaced(body, place, wrong)
-        return reply.status, reply.headers, json.dumps(body).encode()
+        text = json.dumps(body).replace("ghs_demo_acme", EXCHANGED).replace("ya29.demo-acme", EXCHANGED)
+        return reply.status, reply.headers, text.encode()
 
 
 _CREDENTIALS = ("Authorization", "PRIVATE-TOKEN", "assertion")
@@ -191,7 +195,19 @@ SHAPED = st.builds(
     fault=st.sampled_from([fault for fault in FAULTS if fault not in ("maintenance", "garbage", "hanging", "slow")]),
     wrong=st.lists(st.tuples(st.integers(0, 40), JSON), max_size=2).map(tuple),
 )
-ANSWERS = st.lists(ARBITRARY | SHAPED, min_size=1, max_size=3)
+ECHOING = st.builds(
+    Said,
+    st.sampled_from([200, 400, 401, 403, 404, 500]),
+    HEAD,
+    st.sampled_from(["message", "error", "error_description"]).map(
+        lambda name: json.dumps({name: f"no {ECHO}"}).encode()
+    ),
+)
+ANSWER = ARBITRARY | SHAPED | ECHOING
+EXCHANGE = Said(None, (), fault="healthy")
+"""So that what a token endpoint gives out is used, where there is one."""
+
+ANSWERS = st.lists(ANSWER, min_size=1, max_size=3) | ANSWER.map(lambda last: [EXCHANGE, last])
 ECHOES: st.SearchStrategy[Callable[[str], str]] = st.sampled_from(
     [
         str,

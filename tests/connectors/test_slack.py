@@ -9,7 +9,7 @@ from aiohttp import web
 
 from registry.connectors.slack import Slack
 from registry.health import Fault, Reason
-from tests.fixtures_vendors import NOW_MS, Check, Serve, says
+from tests.fixtures_vendors import NOW_MS, Check, CheckService, Serve, says
 
 SUCCESS = {
     "ok": True,
