@@ -12,6 +12,7 @@ from types import UnionType
 from typing import Annotated, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
+from verdicts_page import verdicts_page
 
 from registry.settings import Settings
 
@@ -36,7 +37,7 @@ def settings_page() -> str:
     )
 
 
-PAGES: Mapping[str, Callable[[], str]] = {"settings.md": settings_page}
+PAGES: Mapping[str, Callable[[], str]] = {"settings.md": settings_page, "verdicts.md": verdicts_page}
 
 
 def stale() -> list[str]:

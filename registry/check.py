@@ -246,10 +246,10 @@ def _verdict(
 
 def advised(reason: Reason, fault: Fault, actions: Mapping[Reason, str]) -> str | None:
     """The advice of a connector's table `actions`; None leaves it to the reason table."""
-    return actions.get(reason) if fault is REASONS[reason].fault else _OTHERWISE[fault]
+    return actions.get(reason) if fault is REASONS[reason].fault else OTHERWISE[fault]
 
 
-_OTHERWISE: Mapping[Fault, str | None] = {
+OTHERWISE: Mapping[Fault, str | None] = {
     Fault.NONE: None,
     Fault.TENANT: "Ask the tenant to look at its own side: the evidence points there.",
     Fault.VENDOR: "Nothing for the tenant to do: the evidence points to the vendor, follow its status page.",

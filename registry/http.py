@@ -1,6 +1,6 @@
 """The one HTTP client for vendors: bounded in time, bytes and headers, kept to the egress policy.
 
-Here, and nowhere else, a transport error becomes a reason: see `_TRANSPORT`. Any HTTP answer is returned, except a
+Here, and nowhere else, a transport error becomes a reason: see `TRANSPORT`. Any HTTP answer is returned, except a
 redirect: those are refused, because their target was chosen by someone else than the configuration. A request is
 sent once more at most, and only when the connection was reset before any answer.
 """
@@ -194,7 +194,7 @@ class _GuardedResolver(AbstractResolver):
         await self._system.close()
 
 
-_TRANSPORT: tuple[tuple[tuple[type[BaseException], ...], Reason, str], ...] = (
+TRANSPORT: tuple[tuple[tuple[type[BaseException], ...], Reason, str], ...] = (
     ((aiohttp.ClientConnectorDNSError,), Reason.UNREACHABLE, "the name {host} cannot be resolved"),
     ((aiohttp.ClientConnectorCertificateError,), Reason.UNREACHABLE, "the TLS certificate of {host} is not valid"),
     ((aiohttp.ClientSSLError,), Reason.UNREACHABLE, "TLS with {host} failed"),
@@ -211,7 +211,7 @@ _TRANSPORT: tuple[tuple[tuple[type[BaseException], ...], Reason, str], ...] = (
 
 
 def _translated(error: BaseException, url: URL) -> CheckFailed:
-    for kinds, reason, sentence in _TRANSPORT:
+    for kinds, reason, sentence in TRANSPORT:
         if isinstance(error, kinds):
             why = error.strerror if isinstance(error, OSError) and error.strerror else "refused"
             return CheckFailed(

@@ -10,10 +10,11 @@ import pytest
 from multidict import CIMultiDict
 
 from registry.advice import ADVISED
+from registry.check import advised
 from registry.classify import COMMON, LONGEST_WAIT, STEPS, Rule, classify, facts_of
 from registry.connectors import CONNECTORS
 from registry.health import REASONS, Fault, Reason
-from registry.http import Answer
+from registry.http import TRANSPORT, Answer
 from registry.vendor import VendorConnector
 
 DOC = "https://example.com"
@@ -147,6 +148,17 @@ def test_every_reason_has_one_sentence_of_advice_per_vendor(name: str) -> None:
     assert set(actions) == ADVISED
     for sentence in actions.values():
         assert re.fullmatch(r"[A-Z].{20,150}\.", sentence), sentence
+
+
+@pytest.mark.parametrize("name", CONNECTORS)
+def test_whatever_row_fits_there_is_one_sentence_of_advice(name: str) -> None:
+    connector = vendor(name)
+    verdicts = {(rule.reason, rule.fault or REASONS[rule.reason].fault) for rule in (*connector.rules, *COMMON)}
+    verdicts |= {(reason, REASONS[reason].fault) for _, reason, _ in TRANSPORT}
+    for reason, fault in verdicts:
+        sentence = advised(reason, fault, connector.actions) or REASONS[reason].action
+        assert re.fullmatch(r"[A-Z].{20,150}\.", sentence), (reason, fault)
+        assert ". " not in sentence, "one sentence"
 
 
 @pytest.mark.parametrize("name", CONNECTORS)
