@@ -17,6 +17,7 @@ from registry.configuring import Configurations
 from registry.connection import Redis, connect
 from registry.connectors import CONNECTORS
 from registry.egress import EgressPolicy
+from registry.endpoints import Endpoints
 from registry.facade import ConnectorRegistry
 from registry.http import VendorHttp
 from registry.incidents import IncidentBoard
@@ -44,6 +45,7 @@ class Parts:
     cache: HealthCache
     schedule: Schedule
     announcements: Announcements
+    endpoints: Endpoints
     checker: Checker
     recorder: Recorder
     configurations: Configurations
@@ -83,7 +85,8 @@ def assemble(settings: Settings | None = None) -> Parts:
         wait=settings.stream_wait,
         patience=settings.read_timeout,
     )
-    checker = Checker(catalog, secrets, http, tokens, IncidentBoard(redis), clock, settings)
+    endpoints = Endpoints(redis, schedule, catalog, settings)
+    checker = Checker(catalog, secrets, http, tokens, endpoints, IncidentBoard(redis), clock, settings)
     announcements.hear(checker.hear)
     return Parts(
         settings=settings,
@@ -97,10 +100,11 @@ def assemble(settings: Settings | None = None) -> Parts:
         cache=HealthCache(reading, clock, shards=settings.shards),
         schedule=schedule,
         announcements=announcements,
+        endpoints=endpoints,
         checker=checker,
         recorder=Recorder(redis, clock, settings),
         configurations=Configurations(store, secrets, schedule, catalog, announcements, trail),
-        reconciler=Reconciler(redis, schedule, store, catalog, clock, settings),
+        reconciler=Reconciler(redis, schedule, store, catalog, endpoints, clock, settings),
         audit=trail,
     )
 

@@ -77,7 +77,7 @@ class Builder:
 
     async def _build(self, pair: Pair, loaded: Loaded, config: ConnectorConfig) -> Connector:
         loaded.validate(config)
-        resolved = await self._parts.secrets.resolve(pair, self._parts.checker.located(pair, config))
+        resolved = await self._parts.secrets.resolve(pair, self._parts.endpoints.located(pair.connector, config))
         try:
             # A copy: configurations that are read alike are shared, and whoever gets the connector could change it.
             return await build(loaded.factory, resolved.model_copy(deep=True))

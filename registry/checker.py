@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import cast
-from urllib.parse import urlsplit
 
 from registry.announcing import Announcement
 from registry.canary import Canary
@@ -12,6 +11,7 @@ from registry.catalog import Catalog, Loaded
 from registry.check import CheckSession, Discreet, Prepare, Run, build, run_check, service_check, tenant_check
 from registry.clock import SharedClock
 from registry.connector import Connector, ConnectorConfig
+from registry.endpoints import Endpoints
 from registry.errors import ConnectorError, ConnectorUnusable
 from registry.health import Fault, Reason, Verdict
 from registry.http import VendorHttp
@@ -39,12 +39,13 @@ class Checker:
         secrets: SecretResolver,
         http: VendorHttp,
         tokens: TokenCache,
+        endpoints: Endpoints,
         board: IncidentBoard,
         clock: SharedClock,
         settings: Settings,
     ) -> None:
         self._catalog, self._secrets, self._http, self._tokens = catalog, secrets, http, tokens
-        self._board, self._canary = board, Canary(settings.canary_url)
+        self._endpoints, self._board, self._canary = endpoints, board, Canary(settings.canary_url)
         # Building a connector costs more than all the rest of a check but its request.
         self._instances = Instances(capacity=KEPT, idle=IDLE, grace=0.0, renew=settings.secret_ttl)
         self._clock, self._settings = clock, settings
@@ -102,22 +103,10 @@ class Checker:
         return attribute(verdict, endpoint, await self._board.current())
 
     def endpoint(self, scheduled: Scheduled) -> str:
-        """What incidents are about: ``connector|host``."""
-        return f"{scheduled.pair.connector}|{self.host(scheduled)}"
-
-    def base_url(self, scheduled: Scheduled) -> str:
-        """The address that is checked: the configuration's, the operator's, or the vendor's own."""
-        own = scheduled.config.base_url if scheduled.config else scheduled.base_url
-        if own:
-            return own
-        name = scheduled.pair.connector
-        return self._settings.vendor_urls.get(name) or self._catalog.load(name).manifest.default_base_url
-
-    def host(self, scheduled: Scheduled) -> str:
-        """The vendor host, to which concurrency limits apply."""
+        """What incidents and the limits of a vendor's host are about: ``connector|host``."""
         try:
-            return urlsplit(self.base_url(scheduled)).netloc
-        except ConnectorError:
+            return self._endpoints.of(scheduled).name
+        except (ConnectorError, ValueError):  # the check itself will tell what is wrong
             return scheduled.pair.connector
 
     async def aclose(self) -> None:
@@ -128,8 +117,8 @@ class Checker:
         if scheduled.config is None:
             if loaded.cls is None:
                 raise ConnectorUnusable(f"connector {scheduled.pair.connector} has no service check")
-            return service_check(loaded.cls, self.base_url(scheduled))
-        pair, config = scheduled.pair, self.located(scheduled.pair, scheduled.config)
+            return service_check(loaded.cls, self._endpoints.of(scheduled).base_url)
+        pair, config = scheduled.pair, self._endpoints.located(scheduled.pair.connector, scheduled.config)
 
         async def made() -> Connector:
             loaded.validate(config)
@@ -157,11 +146,6 @@ class Checker:
         pair, config = scheduled.pair, cast("ConnectorConfig", scheduled.config)
 
         async def resolve() -> ConnectorConfig:
-            return await self._secrets.resolve(pair, self.located(pair, config))
+            return await self._secrets.resolve(pair, self._endpoints.located(pair.connector, config))
 
         return tenant_check(loaded.factory, resolve)
-
-    def located(self, pair: Pair, config: ConnectorConfig) -> ConnectorConfig:
-        """Only the operator's replacement of a vendor's address is filled in: defaults are the connector's."""
-        url = self._settings.vendor_urls.get(pair.connector)
-        return config.model_copy(update={"base_url": url}) if url and not config.base_url else config

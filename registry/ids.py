@@ -21,13 +21,18 @@ _ESCAPE = re.compile(r"_([0-9a-f]{2})")
 
 
 class Pair(NamedTuple):
-    """One connector of one tenant; ``tenant`` is `SYSTEM` for a service check."""
+    """One connector of one tenant; ``tenant`` is `SYSTEM` (or begins with it) for a service check."""
 
     connector: str
     tenant: str
 
     def __str__(self) -> str:
         return f"{self.connector}:{self.tenant}"
+
+    @property
+    def is_service(self) -> bool:
+        """Is this a service check, which belongs to no tenant?"""
+        return self.tenant.startswith(SYSTEM)
 
     @classmethod
     def parse(cls, text: str) -> Pair:

@@ -20,6 +20,9 @@ CHILDREN = f"{PREFIX}:children"
 PLATFORM = f"{PREFIX}:platform"
 """Hash of the system's own counters and last success times."""
 
+ENDPOINTS = f"{PREFIX}:endpoints"
+"""Hash of the addresses tenants brought along: ``connector url`` → Unix ms at which it was last told."""
+
 INCIDENTS = f"{PREFIX}:incidents"
 """Hash of the open incidents: id → JSON."""
 

@@ -16,8 +16,8 @@ from registry.catalog import Catalog
 from registry.clock import SharedClock, steady
 from registry.configuring import is_reset
 from registry.connection import Redis
-from registry.errors import ConnectorError
-from registry.ids import SYSTEM, Pair
+from registry.endpoints import Endpoints
+from registry.ids import Pair
 from registry.pace import spread
 from registry.schedule import Schedule, Scheduled
 from registry.settings import Settings
@@ -35,21 +35,24 @@ class Reconciler:
         schedule: Schedule,
         store: TenantConfigStore,
         catalog: Catalog,
+        endpoints: Endpoints,
         clock: SharedClock,
         settings: Settings,
     ) -> None:
         self._redis, self._schedule, self._store = redis, schedule, store
-        self._catalog, self._clock, self._settings = catalog, clock, settings
+        self._catalog, self._endpoints, self._clock, self._settings = catalog, endpoints, clock, settings
 
     async def run(self) -> Mapping[str, int]:
         """One round: everything if it is due or Redis lost its data, else what changed. Returns counts."""
         now, refill = await self._calibrate()
-        await self._service_checks(now)
         full_ms = await self._redis.hget(keys.CURSOR, "full_ms")
         if refill or full_ms is None or now - int(full_ms) > self._settings.reconcile_full_every * 1000:
-            return await self._full(now, spread_out=refill)
-        cursor = cast("bytes | None", await self._redis.hget(keys.CURSOR, "cursor"))
-        return {"changed": await self._follow(cursor.decode() if cursor else None, now)}
+            done = await self._full(now, spread_out=refill)
+        else:
+            cursor = cast("bytes | None", await self._redis.hget(keys.CURSOR, "cursor"))
+            done = {"changed": await self._follow(cursor.decode() if cursor else None, now)}
+        await self._endpoints.schedule_checks(now)
+        return done
 
     async def _calibrate(self) -> tuple[int, bool]:
         """The time, and whether any shard is without its epoch: new, or lost with Redis' data."""
@@ -72,7 +75,7 @@ class Reconciler:
             strangers = await self._redis.zdiff([keys.due(shard, name), _seen(shard, name)])
             for tenant in cast("list[bytes]", strangers):
                 pair = Pair(name, tenant.decode())
-                if pair.tenant != SYSTEM and await self._schedule.remove(pair, await self._revision(pair)):
+                if not pair.is_service and await self._schedule.remove(pair, await self._revision(pair)):
                     removed += 1
         async with self._redis.pipeline(transaction=False) as pipe:
             pipe.delete(*[_seen(shard, name) for shard, name in names])
@@ -80,6 +83,7 @@ class Reconciler:
                 pipe.set(keys.epoch(shard), now, nx=True)
             pipe.hset(keys.CURSOR, "full_ms", str(now))
             await pipe.execute()
+        await self._endpoints.forget(now)
         log.info("reconciled", changed=changed, removed=removed)
         return {"changed": changed, "removed": removed}
 
@@ -91,6 +95,7 @@ class Reconciler:
             known = await self._schedule.get([change.pair for change in changes.items])
             for change, scheduled in zip(changes.items, known, strict=True):
                 changed += await self._apply(change, scheduled, now, spread_out=spread_out)
+            await self._endpoints.tell([(c.pair, c.config) for c in changes.items if c.config], now)
             if mark:
                 await self._mark(changes)
             cursor, more = changes.cursor, changes.more
@@ -123,20 +128,6 @@ class Reconciler:
     async def _revision(self, pair: Pair) -> int:
         (scheduled,) = await self._schedule.get([pair])
         return scheduled.revision if scheduled else 0
-
-    async def _service_checks(self, now: int) -> None:
-        """Every connector's own endpoint is checked too, without a credential, for everybody."""
-        pairs = [Pair(name, SYSTEM) for name in self._catalog.list()]
-        for pair, known in zip(pairs, await self._schedule.get(pairs), strict=True):
-            try:
-                loaded = self._catalog.load(pair.connector)
-            except ConnectorError as error:
-                log.warning("connector_unusable", connector=pair.connector, error=str(error))
-                continue
-            url = self._settings.vendor_urls.get(pair.connector) or loaded.manifest.default_base_url
-            if loaded.cls is not None and (known is None or known.base_url != url):
-                revision = known.revision + 1 if known else 1
-                await self._schedule.put(pair, revision, None, base_url=url, reset=True, due_ms=now, announce=False)
 
 
 def _seen(shard: int, connector: str) -> str:

@@ -13,7 +13,7 @@ from msgspec import field as named
 from msgspec.json import Decoder, Encoder
 
 from registry.health import REASONS, Fault, HealthStatus, Reason, Status, Verdict
-from registry.ids import SYSTEM, Pair
+from registry.ids import Pair
 
 
 class Kind(StrEnum):
@@ -86,7 +86,7 @@ def seen(pair: Pair, record: Record, now_ms: int) -> HealthStatus:
         status, fault = Status.UNKNOWN, Fault.PLATFORM
     return HealthStatus(
         connector=pair.connector,
-        tenant_id=None if pair.tenant == SYSTEM else pair.tenant,
+        tenant_id=None if pair.is_service else pair.tenant,
         status=status,
         reason=reason,
         fault=fault,
@@ -120,7 +120,7 @@ def absent(pair: Pair, reason: Reason, now_ms: int, *, version: int = 0, error: 
     """A reading without a verdict: ``not_checked``, ``not_configured``, or ``monitor_error`` when Redis is away."""
     return HealthStatus(
         connector=pair.connector,
-        tenant_id=None if pair.tenant == SYSTEM else pair.tenant,
+        tenant_id=None if pair.is_service else pair.tenant,
         status=Status.UNKNOWN,
         reason=reason,
         fault=Fault.NONE if reason is Reason.NOT_CONFIGURED else Fault.PLATFORM,

@@ -18,7 +18,7 @@ from registry import keys
 from registry.clock import SharedClock, steady
 from registry.connection import Redis, script
 from registry.connector import ConnectorConfig
-from registry.ids import SYSTEM, Pair
+from registry.ids import Pair
 from registry.record import Record, decode
 
 CLAIM_AT_MOST = 100
@@ -233,7 +233,7 @@ def _claim(connector: str, shard: int, rows: list[bytes]) -> Claim:
 
 def _scheduled(pair: Pair, wire: bytes) -> Scheduled:
     revision, _, text = wire.partition(b"\n")
-    if pair.tenant == SYSTEM:
+    if pair.is_service:
         return Scheduled(pair, int(revision), None, json.loads(text)["service"])
     return Scheduled(pair, int(revision), _config(text))
 

@@ -71,7 +71,12 @@ class VendorConnector:
 
     def __init__(self, config: ConnectorConfig) -> None:
         self.config = config
-        self.base_url = config.base_url or self.manifest.default_base_url
+        self.base_url = self.address(config)
+
+    @classmethod
+    def address(cls, config: ConnectorConfig) -> str:
+        """The base URL that a configuration leads to; its service check asks there too."""
+        return config.base_url or cls.manifest.default_base_url
 
     @classmethod
     def validate(cls, config: ConnectorConfig) -> None:

@@ -18,7 +18,6 @@ from registry import keys
 from registry.bootstrap import Parts
 from registry.clock import steady
 from registry.health import Status
-from registry.ids import SYSTEM, Pair
 from registry.incidents import ANYWHERE, Incident, IncidentKind, dump, open_incidents
 from registry.settings import Settings
 from registry.tally import Buckets, Ending, Tally, merged, read_tallies, since
@@ -148,14 +147,8 @@ async def detect(parts: Parts) -> list[Incident]:
 
 async def _down(parts: Parts) -> set[str]:
     """The endpoints whose service check is unhealthy by the vendor's fault."""
-    names = parts.catalog.list()
-    statuses = await parts.cache.statuses(SYSTEM, names)
-    scheduled = await parts.schedule.get([Pair(name, SYSTEM) for name in names])
-    return {
-        parts.checker.endpoint(service)
-        for service, status in zip(scheduled, statuses.values(), strict=True)
-        if service is not None and status.status is Status.UNHEALTHY
-    }
+    checks = await parts.endpoints.service_checks()
+    return {place.name for pair, place in checks.items() if (await parts.cache.status(pair)).status is Status.UNHEALTHY}
 
 
 async def _write(parts: Parts, before: Sequence[Incident], after: Sequence[Incident]) -> None:

@@ -68,7 +68,7 @@ class Monitor:
     async def _check(self, task: Task) -> Outcome | Pair:
         """One pair's check, once its vendor's host has a place; the pair itself when there was none in time."""
         checker = self._parts.checker
-        gate = self._gates[checker.host(task.scheduled)]
+        gate = self._gates[checker.endpoint(task.scheduled)]
         try:
             if gate.locked():
                 async with asyncio.timeout(self._patience):

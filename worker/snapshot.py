@@ -12,7 +12,7 @@ from registry.bootstrap import Parts
 from registry.cache import Wires
 from registry.clock import steady
 from registry.health import HealthStatus, Reason
-from registry.ids import Pair
+from registry.ids import SYSTEM, Pair
 from registry.incidents import Incident, open_incidents
 from registry.record import absent, decode, seen
 
@@ -72,6 +72,10 @@ async def platform_snapshot(parts: Parts) -> PlatformSnapshot:
 
 
 async def _statuses(parts: Parts, shard: int, pairs: list[Pair]) -> AsyncIterator[HealthStatus]:
+    # Of the service checks only the vendors' own are shown: which addresses tenants use is not everybody's to know.
+    pairs = [pair for pair in pairs if not pair.is_service or pair.tenant == SYSTEM]
+    if not pairs:
+        return
     wires = cast("Wires", await parts.redis.mget([keys.verdict(shard, pair) for pair in pairs]))
     now = parts.clock.now_ms()
     for pair, wire in zip(pairs, wires, strict=True):

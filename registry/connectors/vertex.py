@@ -165,7 +165,12 @@ class Vertex(VendorConnector):
     def __init__(self, config: ConnectorConfig) -> None:
         super().__init__(config)
         self.settings = read_settings(VertexSettings, config)
-        self.base_url = config.base_url or _regional(self.manifest.default_base_url, self.settings.location)
+
+    @classmethod
+    def address(cls, config: ConnectorConfig) -> str:
+        """Every location has a host of its own. https://cloud.google.com/vertex-ai/docs/reference/rest#service-endpoint"""
+        location = read_settings(VertexSettings, config).location
+        return config.base_url or _regional(cls.manifest.default_base_url, location)
 
     @classmethod
     def validate(cls, config: ConnectorConfig) -> None:
@@ -240,7 +245,6 @@ def _info_reasons(error: Mapping[str, object]) -> list[object]:
 
 
 def _regional(base_url: str, location: str) -> str:
-    """Every location has a host of its own. https://cloud.google.com/vertex-ai/docs/reference/rest#service-endpoint"""
     return base_url if location == "global" else base_url.replace("https://", f"https://{location}-")
 
 
