@@ -65,7 +65,7 @@ async def test_what_redis_keeps_of_it_says_nothing_and_ends_by_itself(parts: Par
     tombstones = [keys.verdict(parts.schedule.shard(pair), pair) for pair in (PLUGIN, SECOND)]
     assert found == {str(key.encode()) for key in tombstones}
     for key in tombstones:
-        assert str(await parts.redis.get(key)).endswith("""{"k":"g"}'""")
+        assert '"k":"g"' in str(await parts.redis.get(key))
         assert await parts.redis.pttl(key) > 0
 
 
