@@ -133,11 +133,14 @@ class _Choice:
             self.values["PUSHGATEWAY_URL"] = f"http://{servers.LOOPBACK}:{port}"
 
     def metrics(self) -> None:
-        """A port for /metrics: the one that is asked for or none, else the last one, the usual one, any."""
+        """A port for /metrics: the one that is asked for or none, else the last one, else any.
+
+        The usual port is not tried: two checkouts that start together would both find it free.
+        """
         host, port = self.given.metrics_host, self.given.metrics_port
         if not self.is_given("METRICS_PORT"):
             before = self.before.get("METRICS_PORT", "")
-            self.values["METRICS_PORT"] = str(servers.free_port([int(before) if before.isdecimal() else 0, port], host))
+            self.values["METRICS_PORT"] = str(servers.free_port([int(before) if before.isdecimal() else 0], host))
         elif not port:
             self.override("METRICS_PORT", str(servers.free_port([], host)))
         elif not servers.is_free(port, host):
