@@ -16,6 +16,7 @@ from registry.clock import SharedClock
 from registry.configuring import Configurations
 from registry.connection import Redis, connect
 from registry.connectors import CONNECTORS
+from registry.discovery import discover
 from registry.egress import EgressPolicy
 from registry.endpoints import Endpoints
 from registry.facade import ConnectorRegistry
@@ -71,8 +72,9 @@ def assemble(settings: Settings | None = None) -> Parts:
         InvalidConfig: a setting cannot be used.
     """
     settings = settings or load_settings()
+    found = discover(CONNECTORS, settings.connector_pins)
     trail = Trail(_audit(settings), reads=settings.audit_reads)
-    clock, catalog, tokens = SharedClock(), Catalog(CONNECTORS, trail=trail), TokenCache()
+    clock, catalog, tokens = SharedClock(), Catalog(CONNECTORS, found, trail=trail), TokenCache()
     redis = connect(settings.redis_url, settings.redis_timeout)
     reading = connect(settings.redis_url, settings.read_timeout)
     store, secrets = _store(settings), _secrets(settings, trail)

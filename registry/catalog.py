@@ -6,12 +6,14 @@ import builtins
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from operator import attrgetter
 from typing import cast
 
 from registry.audit import Action
 from registry.audit.trail import Trail
 from registry.clean import clean
 from registry.connector import Connector, ConnectorConfig, ConnectorFactory, ConnectorMetadata
+from registry.discovery import NOTHING, Discovery
 from registry.errors import (
     ConnectorError,
     ConnectorUnusable,
@@ -46,11 +48,18 @@ class Catalog:
 
     Args:
         builtin: name → ``module:Class``, imported when first loaded.
+        found: connectors of other packages, imported in the same way; also as the attribute `found`.
         trail: told of every connector that is loaded, refused or unregistered.
     """
 
-    def __init__(self, builtin: Mapping[str, str] | None = None, *, trail: Trail | None = None) -> None:
-        self._entries: dict[str, str | tuple[ConnectorFactory, ConnectorMetadata | None]] = dict(builtin or {})
+    def __init__(
+        self, builtin: Mapping[str, str] | None = None, found: Discovery = NOTHING, *, trail: Trail | None = None
+    ) -> None:
+        self._entries: dict[str, str | tuple[ConnectorFactory, ConnectorMetadata | None]] = {
+            **(builtin or {}),
+            **{name: offer.target for name, offer in found.offers.items()},
+        }
+        self.found = found
         self._loaded: dict[str, Loaded] = {}
         self._refused: set[str] = set()
         self._trail = trail
@@ -104,10 +113,12 @@ class Catalog:
         entry = self._entries.get(name)
         if entry is None:
             raise self._unknown(name)
-        factory, manifest = _imported(name, entry) if isinstance(entry, str) else entry
+        factory, manifest = (_imported(name, entry), None) if isinstance(entry, str) else entry
         manifest = manifest or getattr(factory, "manifest", None)
         if not isinstance(manifest, ConnectorMetadata):
             raise ConnectorUnusable(f"connector {name} has no manifest: pass one to register()")
+        if isinstance(entry, str) and manifest.name != name:
+            raise ConnectorUnusable(f"connector {name} calls itself {manifest.name} in its manifest")
         cls = cast("type[Connector]", factory) if isinstance(factory, type) else None
         return Loaded(factory, manifest, cls)
 
@@ -120,13 +131,16 @@ class Catalog:
         if self._trail is not None:
             self._trail.note(action, connector=name, **detail)
 
-    def _unknown(self, name: str) -> UnknownConnector:
+    def _unknown(self, name: str) -> ConnectorError:
+        for refusal in self.found.refused:
+            if refusal.name == name:
+                return ConnectorUnusable(refusal.reason)
         return UnknownConnector(f"no connector {name!r} is registered; there are: {', '.join(self.list())}")
 
 
-def _imported(name: str, target: str) -> tuple[ConnectorFactory, None]:
+def _imported(name: str, target: str) -> ConnectorFactory:
     module, _, attribute = target.partition(":")
     try:
-        return cast("ConnectorFactory", getattr(import_module(module), attribute)), None
-    except Exception as error:
+        return cast("ConnectorFactory", attrgetter(attribute)(import_module(module)))
+    except (Exception, SystemExit) as error:
         raise ConnectorUnusable(f"connector {name} cannot be imported from {target}: {type(error).__name__}") from error

@@ -90,6 +90,11 @@ class Settings(BaseSettings):
         {}, description='Base URLs that replace a vendor\'s own, as JSON (`{"github": "https://…"}`).'
     )
 
+    connector_pins: dict[str, str] = Field(
+        {},
+        description='Whose connector a name is if several packages offer it, as JSON (`{"github": "my-github"}`).',
+    )
+
     canary_url: str | None = Field(None, description="An address of yours that answers whenever your network works.")
     incident_window: Seconds = Field(60.0, description="Seconds of checks that incidents are found from.")
     incident_share: float = Field(0.2, gt=0, le=1, description="Part of an endpoint's checks that must fail.")

@@ -252,7 +252,7 @@ class VendorConnector:
         with session.step("api"):
             answer = await session.request(method, url, json=json)
             if answer.status in expected and not is_page(answer):
-                found = cls.judge(answer, shape) if shape else None
+                found = cls.judge(answer, shape) if shape else _require_object(answer)
             else:
                 facts = cls.facts(answer)
                 found = classify((), facts) or CheckFailed(Reason.BAD_RESPONSE, f"HTTP {answer.status} is not expected")
@@ -305,6 +305,13 @@ def error_body(answer: Answer) -> dict[str, object]:
     except ValueError:
         return {}
     return body if isinstance(body, dict) else {}
+
+
+def _require_object(answer: Answer) -> CheckFailed | None:
+    """A success of whatever shape is a JSON object at least; a refusal need not be."""
+    if answer.status >= 300 or error_body(answer):
+        return None
+    return CheckFailed(Reason.BAD_RESPONSE, f"HTTP {answer.status} without the documented JSON")
 
 
 def require_scopes(session: CheckSession, needed: Collection[str], granted: Collection[str]) -> None:

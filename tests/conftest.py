@@ -7,6 +7,8 @@ import os
 
 import hypothesis
 
+collect_ignore = ["plugins"]  # packages of their own; a test installs them and runs their tests
+
 pytest_plugins = [
     "tests.fixtures_firestore",
     "tests.fixtures_secrets",

@@ -17,6 +17,7 @@ from worker.commands.down import down
 from worker.commands.exits import BadInput, Failed, exit_of
 from worker.commands.health import health
 from worker.commands.metrics import metrics
+from worker.commands.outdated import outdated
 from worker.commands.status import status
 from worker.commands.tenants import tenants
 from worker.commands.up import up
@@ -37,6 +38,7 @@ app = typer.Typer(
 for command in (up, down, status, health, check, doctor, metrics):
     app.command()(command)
 app.command("list")(list_connectors)
+app.command()(outdated)
 app.add_typer(tenants, name="tenants")
 app.add_typer(config, name="config")
 app.add_typer(audit, name="audit")

@@ -178,6 +178,9 @@ async def _connectors(parts: Parts) -> AsyncIterator[Finding]:
             parts.catalog.load(name)
         except ConnectorError as error:
             yield Finding(ok=False, what=f"connector {name}", found=str(error), do="Repair or remove the connector.")
+    for refused in parts.catalog.found.refused:
+        what = f"connector {refused.name} of {refused.distribution}"
+        yield Finding(ok=False, what=what, found=refused.reason, do="See `connectors list`.")
     yield Finding(ok=True, what="connectors", found=f"{len(names)} registered")
 
 
