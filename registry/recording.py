@@ -97,9 +97,9 @@ class Recorder:
         lost: list[Outcome] = []
         for group, flags in zip(groups.values(), answers, strict=True):
             for write, flag in zip(group, flags, strict=True):
-                if flag:
+                if flag > 0:
                     written[write.outcome.task.pair] = write.record
-                else:
+                elif flag == 0:
                     lost.append(write.outcome)
         return lost
 

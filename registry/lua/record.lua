@@ -1,19 +1,21 @@
 -- Writes the results of checks of one connector in one shard: verdict, next due time, transition, counters.
--- Each pair is written only if its record is still the one the new record was computed from.
+-- Each pair is written only if it is in the schedule and its record is still the one the new one was computed from.
 -- KEYS: due, events, counters, tally, witnesses, verdict, verdict, …
 -- ARGV: cap of events, how many pairs, counters and tallies, how long tallies are kept (ms), then
 --       for each pair: tenant, head it had ('' none), record, ttl (ms), due (ms), transition ('' none);
 --       for each counter, then for each tally: name, increment; then the witnesses.
--- Returns for each pair 1 (written) or 0 (its record has changed meanwhile).
+-- Returns for each pair 1 (written), 0 (its record has changed meanwhile) or -1 (it is not in the schedule).
 local pairs, counters, tallies = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local written = {}
 local at = 6
 for i = 1, pairs do
   local key = KEYS[5 + i]
   local head = string.match(redis.call('GET', key) or '', '^{"rv":%d+,"fe":%d+') or ''
-  if head == ARGV[at + 1] then
+  if not redis.call('ZSCORE', KEYS[1], ARGV[at]) then
+    written[i] = -1
+  elseif head == ARGV[at + 1] then
     redis.call('SET', key, ARGV[at + 2], 'PX', ARGV[at + 3])
-    redis.call('ZADD', KEYS[1], 'XX', ARGV[at + 4], ARGV[at])
+    redis.call('ZADD', KEYS[1], ARGV[at + 4], ARGV[at])
     if ARGV[at + 5] ~= '' then
       redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[1], '*', 'transition', ARGV[at + 5])
     end

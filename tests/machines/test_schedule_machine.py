@@ -1,0 +1,274 @@
+"""The schedule and the health cache against a simple model, while everything happens in the worst order.
+
+Announcements of changes come late or twice, results come late, twice and out of order, from workers whose wall clocks
+jump by an hour; Redis loses its data and is filled again from the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule, run_state_machine_as_test
+
+from registry import clock as clock_module
+from registry import keys
+from registry.bootstrap import Parts, assemble
+from registry.cache import HealthCache
+from registry.clock import SharedClock, steady
+from registry.connector import BearerAuth, ConnectorConfig, SecretRef
+from registry.health import Fault, Reason, Verdict
+from registry.ids import Pair
+from registry.recording import Outcome
+from registry.schedule import Task
+from registry.settings import Settings
+from registry.stores import StoredConfig
+from tests.fixtures_redis import RedisServer
+
+T = TypeVar("T")
+PAIRS = [Pair("github", "acme"), Pair("github", "globex"), Pair("slack", "acme")]
+HOUR = 3600
+
+
+class Jumping:
+    """The `time` module with a wall clock that jumps; the steady clock does not."""
+
+    CLOCK_BOOTTIME = clock_module.time.CLOCK_BOOTTIME
+    clock_gettime = staticmethod(clock_module.time.clock_gettime)
+
+    def __init__(self) -> None:
+        self.ahead = 0
+
+    def time_ns(self) -> int:
+        """The wall clock."""
+        return _WALL() + self.ahead * 10**9
+
+
+_WALL = clock_module.time.time_ns
+
+
+@dataclass
+class Model:
+    """What is true of one pair. Order is counted in steps of the machine."""
+
+    revision: int = 0
+    """The newest revision that the schedule was told, of a configuration or a deletion."""
+    config: ConnectorConfig | None = None
+    """As scheduled; None when the pair is not."""
+    floor: int = 0
+    """Results of checks that began before this step come too late."""
+    reason: Reason | None = None
+    """Of the newest result that counts; None when there is none."""
+    due: bool | None = False
+    """May it be claimed now? None: perhaps."""
+    versions: list[int] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Work:
+    """A claimed pair that some worker has, since `step`."""
+
+    task: Task
+    step: int
+
+
+def config(credential: int, label: str) -> ConnectorConfig:
+    return ConnectorConfig(auth=BearerAuth(token=SecretRef(f"env://TOKEN_{credential}")), label=label)
+
+
+class ScheduleMachine(RuleBasedStateMachine):
+    """Two workers, one store, one Redis."""
+
+    work = Bundle("work")
+    told = Bundle("told")
+    pairs = st.sampled_from(PAIRS)
+    workers = st.integers(0, 1)
+
+    def __init__(self, server: RedisServer, configured: Settings, time: Jumping) -> None:
+        super().__init__()
+        with server.client() as client:
+            client.flushall()
+        time.ahead = 0
+        self.server, self.settings, self.time = server, configured, time
+        self.loop = asyncio.new_event_loop()
+        self.keeper, *self.parts = [self.run(self.started()) for _ in range(3)]
+        self.store, self.reconciler = self.keeper.store, self.keeper.reconciler
+        self.models = {pair: Model() for pair in PAIRS}
+        self.step, self.losses = 0, 0
+        self.run(self.reconciler.run())
+
+    def run(self, work: Coroutine[object, object, T]) -> T:
+        self.step = getattr(self, "step", 0) + 1
+        return self.loop.run_until_complete(work)
+
+    async def started(self) -> Parts:
+        parts = assemble(self.settings)
+        await parts.schedule.read([])  # as every worker's first batch does, this asks Redis for the time
+        return parts
+
+    def teardown(self) -> None:
+        for parts in (self.keeper, *self.parts):
+            self.run(parts.aclose())
+        self.loop.close()
+
+    # What happens to configurations
+
+    @rule(target=told, pair=pairs, credential=st.integers(0, 1), label=st.sampled_from("ab"), late=st.booleans())
+    def set_config(self, pair: Pair, credential: int, label: str, *, late: bool) -> tuple[int, StoredConfig]:
+        stored = self.run(self.store.set_config(pair, config(credential, label), actor="test"))
+        if not late:
+            self.announce(0, (self.losses, stored))
+        return self.losses, stored
+
+    @rule(worker=workers, told=told)
+    def announce(self, worker: int, told: tuple[int, StoredConfig]) -> None:
+        losses, stored = told
+        if losses == self.losses:  # nobody is paused for as long as it takes to fill a schedule
+            self.run(self.parts[worker].configurations.announce(stored))
+            self.entered(stored)
+
+    def entered(self, stored: StoredConfig) -> None:
+        model = self.models[stored.pair]
+        if stored.revision <= model.revision:
+            return
+        if model.config is None or model.config.auth != stored.config.auth:
+            model.floor, model.reason = self.step, None
+        model.revision, model.config, model.due = stored.revision, stored.config, True
+
+    @rule(pair=pairs)
+    def delete_config(self, pair: Pair) -> None:
+        if pair.connector not in self.run(self.store.list_connectors(pair.tenant)):
+            return
+        revision = self.run(self.store.delete_config(pair, actor="test"))
+        self.run(self.keeper.schedule.remove(pair, revision))
+        self.removed(pair, revision)
+
+    def removed(self, pair: Pair, revision: int) -> None:
+        model = self.models[pair]
+        model.revision, model.config, model.reason, model.due = revision, None, None, False
+        model.floor = self.step
+
+    @rule(worker=workers, pair=pairs)
+    def rotate(self, worker: int, pair: Pair) -> None:
+        self.run(self.parts[worker].schedule.rotate(pair))
+        model = self.models[pair]
+        if model.config is not None:
+            model.floor, model.reason, model.due = self.step, None, True
+
+    # What happens to checks
+
+    @rule(target=work, worker=workers)
+    def claim(self, worker: int) -> object:
+        schedule = self.parts[worker].schedule
+        claims = self.run(schedule.claim({"github": 1000, "slack": 1000}))
+        tasks = [task for task in self.run(schedule.read(claims)) if task.pair in self.models]
+        taken = [Pair(claim.connector, tenant) for claim in claims for tenant in claim.tenants if tenant != "*"]
+        assert len(taken) == len(set(taken)), "claimed twice at once"
+        for pair, model in self.models.items():
+            if model.due is not None:
+                assert (pair in taken) is model.due, f"{pair} is due: {model.due}, claimed: {pair in taken}"
+            if pair in taken:
+                model.due = False
+        return multiple(*[Work(task, self.step) for task in tasks])
+
+    @rule(target=work, worker=workers, pair=pairs)
+    def on_demand(self, worker: int, pair: Pair) -> object:
+        task = self.run(self.parts[worker].schedule.task(pair))
+        assert (task is not None) is (self.models[pair].config is not None)
+        return multiple(*([Work(task, self.step)] if task else []))
+
+    @rule(worker=workers, work=work, reason=st.sampled_from([Reason.OK, Reason.CREDENTIAL_REJECTED]))
+    def deliver(self, worker: int, work: Work, reason: Reason) -> None:
+        """The same work may be delivered again, by anybody."""
+        parts, pair, model = self.parts[worker], work.task.pair, self.models[work.task.pair]
+        verdict = Verdict(reason, Fault.NONE if reason is Reason.OK else Fault.TENANT, parts.clock.now_ms())
+        written = self.run(parts.recorder.record([Outcome(work.task, verdict, "github|api.github.com")]))
+        counts = model.config is not None and work.step > model.floor
+        assert (pair in written) is counts, f"{pair}: counts: {counts}, was written: {pair in written}"
+        if counts:
+            model.floor, model.reason, model.due = work.step, reason, False
+
+    @rule(worker=workers, work=work)
+    def release(self, worker: int, work: Work) -> None:
+        self.run(self.parts[worker].schedule.release([work.task.pair]))
+        if self.models[work.task.pair].config is not None:
+            self.models[work.task.pair].due = True
+
+    # What happens to machines
+
+    @rule(worker=workers, hours=st.sampled_from([-1, 1]))
+    def restart_with_a_wrong_clock(self, worker: int, hours: int) -> None:
+        self.time.ahead = hours * HOUR
+        self.run(self.parts[worker].aclose())
+        self.parts[worker] = self.run(self.started())
+
+    @rule()
+    def lose_data(self) -> None:
+        with self.server.client() as client:
+            client.flushall()
+        self.losses += 1
+        self.models = {pair: Model() for pair in PAIRS}
+
+    @rule()
+    def reconcile(self) -> None:
+        lost = not self.run(self.parts[1].redis.exists(keys.epoch(0)))
+        self.run(self.reconciler.run())
+        page = self.run(self.store.list_pairs())
+        there = {stored.pair: stored for stored in page.items if isinstance(stored, StoredConfig)}
+        for pair, model in self.models.items():
+            if pair in there and there[pair].revision > model.revision:
+                self.entered(there[pair])
+                model.due = None if lost else True
+
+    # What always holds
+
+    @invariant()
+    def what_is_read_is_what_counts(self) -> None:
+        filled = self.run(self.parts[1].redis.exists(keys.epoch(0)))
+        for pair, model in self.models.items():
+            status = self.run(self.parts[1].cache.status(pair))
+            nothing = Reason.NOT_CHECKED if model.config is not None or not filled else Reason.NOT_CONFIGURED
+            if model.config is None and model.revision:
+                nothing = Reason.NOT_CONFIGURED
+            assert status.reason is (model.reason or nothing), f"{pair}: {status.reason}, not {model.reason or nothing}"
+            assert status.healthy is (model.reason is Reason.OK)
+
+    @invariant()
+    def versions_grow(self) -> None:
+        for pair, model in self.models.items():
+            version = self.run(self.parts[0].cache.status(pair)).version
+            if version:
+                assert version >= max(model.versions, default=0)
+                model.versions.append(version)
+
+    @invariant()
+    def nothing_is_healthy_past_its_time(self) -> None:
+        ahead = SharedClock()
+        seconds, micros = self.run(self.parts[0].redis.time())
+        ahead.calibrate((seconds + HOUR, micros), steady())
+        reader = HealthCache(self.parts[0].redis, ahead, shards=self.settings.shards)
+        assert not [pair for pair in PAIRS if self.run(reader.status(pair)).healthy]
+
+
+def test_the_schedule_is_what_the_model_says(
+    redis_server: RedisServer, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    time = Jumping()
+    monkeypatch.setattr(clock_module, "time", time)
+    memory = settings.model_copy(update={"config_store": "memory", "shards": 2})
+    run_state_machine_as_test(lambda: ScheduleMachine(redis_server, memory, time), settings=CHECKED)
+
+
+CHECKED = settings(
+    max_examples=40,
+    stateful_step_count=30,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
