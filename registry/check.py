@@ -9,10 +9,13 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import structlog
 from pydantic import SecretStr
 
 from registry.clean import clean
@@ -24,6 +27,13 @@ from registry.ids import Pair
 if TYPE_CHECKING:
     from registry.http import Answer, VendorHttp
     from registry.tokens import TokenCache
+
+log = structlog.get_logger(__name__)
+
+TELL_EVERY = 60.0
+"""Seconds between two log lines about the same kind of error in the same connector."""
+
+_told_at: dict[tuple[str, str], float] = {}
 
 Run = Callable[["CheckSession"], Awaitable[None]]
 Prepare = Callable[[], Awaitable[Run]]
@@ -144,6 +154,7 @@ async def run_check(
     except SecretUnavailable as error:
         outcome = CheckFailed(Reason.SECRET_UNAVAILABLE, str(error))
     except Exception as error:  # noqa: BLE001 - isolation: one pair's bug is that pair's verdict
+        _tell(session, error)
         outcome = CheckFailed(Reason.MONITOR_ERROR, f"the check itself failed with {type(error).__name__}")
     return _verdict(session, outcome, actions or {}, latency_ms=_since(started), checked_ms=now_ms())
 
@@ -256,6 +267,19 @@ OTHERWISE: Mapping[Fault, str | None] = {
     Fault.PLATFORM: "Operators: the tenant is not to blame, run `connectors doctor` and read the worker's log.",
 }
 """The advice where evidence named another fault than the reason's own, so that nobody is sent to the wrong door."""
+
+
+def _tell(session: CheckSession, error: Exception) -> None:
+    """Log where a check broke; once a minute for each connector and kind of error, for a bug breaks every check."""
+    kind, now = (session.pair.connector, type(error).__name__), time.monotonic()
+    if now - _told_at.get(kind, float("-inf")) < TELL_EVERY:
+        return
+    _told_at[kind] = now
+    frames = traceback.extract_tb(error.__traceback__)[:-4:-1]
+    where = ", called from ".join(f"{Path(frame.filename).name}:{frame.lineno} ({frame.name})" for frame in frames)
+    connector, tenant = session.pair
+    said = clean(f"{kind[1]}: {error}", credentials=session.credentials)
+    log.error("check_broke", connector=connector, tenant=tenant, error=said, where=where)
 
 
 def _facts(session: CheckSession, outcome: CheckFailed | None) -> Iterator[tuple[str, Scalar]]:

@@ -46,6 +46,11 @@ def clean(text: str, *, limit: int = LIMIT, credentials: Collection[str] = ()) -
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
+def masked(text: str) -> str:
+    """`text` with what looks like a credential replaced by ``[masked]``, and otherwise as it is."""
+    return _CREDENTIAL.sub(MASK, text)
+
+
 def _concealed(text: str, credentials: Collection[str]) -> str:
     """Letters that do not show are passed over, so that they cannot hide a credential between them."""
     if not credentials:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import structlog
 
-from registry.clean import clean
+from registry.clean import MASK, clean, masked
 
 if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor, WrappedLogger
@@ -17,6 +19,15 @@ if TYPE_CHECKING:
 
 LONGEST = 2_000
 """Characters of one logged text."""
+
+MOST_LINES = 60
+"""Lines of one logged traceback."""
+
+DEEPEST = 6
+"""Levels of nested data that are shown as such."""
+
+_SECRET = re.compile(r"password|passwd|secret|token|authorization|api_?key|private_?key|credential", re.IGNORECASE)
+"""Names whose text is never shown, whatever it looks like."""
 
 
 def configure_logs(settings: Settings) -> None:
@@ -36,7 +47,7 @@ def configure_logs(settings: Settings) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    render: Processor = structlog.dev.ConsoleRenderer() if on_terminal else structlog.processors.JSONRenderer()
+    render: Processor = console() if on_terminal else structlog.processors.JSONRenderer()
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -49,6 +60,33 @@ def configure_logs(settings: Settings) -> None:
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLogger().level))
 
 
+def console(*, colors: bool = True) -> structlog.dev.ConsoleRenderer:
+    """Readable lines. Tracebacks are plain: the prettier ones show local variables, and those may hold secrets."""
+    return structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)
+
+
 def mask(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """A structlog processor: every text is cut and cleared of what looks like a credential."""
-    return {name: clean(value, limit=LONGEST) if isinstance(value, str) else value for name, value in event.items()}
+    """A structlog processor: whatever is logged, however deep, is cut and cleared of what looks like a credential."""
+    return {
+        name: value if name.startswith("_") else _traceback(value) if name == "exception" else _masked(value, name)
+        for name, value in event.items()
+    }
+
+
+def _masked(value: object, name: str = "", depth: int = 0) -> object:
+    """`value` as plain data. What is no plain data is shown as its ``repr``, which may tell more than is meant."""
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, str) and _SECRET.search(name):
+        return MASK
+    if isinstance(value, Mapping) and depth < DEEPEST:
+        return {clean(str(key)): _masked(inner, str(key), depth + 1) for key, inner in value.items()}
+    if isinstance(value, list | tuple | set | frozenset) and depth < DEEPEST:
+        return [_masked(inner, name, depth + 1) for inner in value]
+    return clean(value if isinstance(value, str) else repr(value), limit=LONGEST)
+
+
+def _traceback(value: object) -> str:
+    """The end of a traceback, line by line: there it says what happened."""
+    lines = masked(str(value)).splitlines()
+    return "\n".join(line[:LONGEST] for line in lines[-MOST_LINES:])

@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable
 
 import structlog
+from structlog.contextvars import bind_contextvars
 
 from registry import keys
 from registry.bootstrap import Parts
@@ -41,6 +42,7 @@ class Monitor:
 
     async def check_batch(self, batch: Batch) -> None:
         """Check the pairs of a batch; returns when all are recorded, or the batch's patience ends."""
+        bind_contextvars(batch=batch.id, connector=batch.connector)
         started = steady()
         tasks = await self._parts.schedule.read(batch.claims)
         checks = {asyncio.create_task(self._check(task), name=str(task.pair)) for task in tasks}
@@ -55,7 +57,7 @@ class Monitor:
             self._behind.add(behind)
             behind.add_done_callback(self._behind.discard)
         await self._parts.redis.zrem(keys.batches(batch.connector), batch.id)
-        log.debug("batch", connector=batch.connector, pairs=len(tasks), late=len(late), seconds=steady() - started)
+        log.debug("batch", pairs=len(tasks), late=len(late), seconds=steady() - started)
 
     async def drain(self) -> None:
         """Let the checks behind their batches end (they have deadlines); what is left goes back to the schedule."""
@@ -67,6 +69,7 @@ class Monitor:
 
     async def _check(self, task: Task) -> Outcome | Pair:
         """One pair's check, once its vendor's host has a place; the pair itself when there was none in time."""
+        bind_contextvars(tenant=task.pair.tenant, check=task.fence)
         checker = self._parts.checker
         gate = self._gates[checker.endpoint(task.scheduled)]
         try:

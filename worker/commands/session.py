@@ -74,10 +74,16 @@ def actor() -> str:
 def _logs_to_stderr() -> None:
     import structlog
 
-    from registry.logs import mask
+    from registry.logs import console, mask
 
     structlog.configure(
-        processors=[structlog.processors.add_log_level, mask, structlog.dev.ConsoleRenderer(colors=False)],
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.format_exc_info,
+            mask,
+            console(colors=False),
+        ],
         wrapper_class=structlog.make_filtering_bound_logger("warning"),
         logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
     )
