@@ -21,12 +21,15 @@ class Entry(TypedDict):
 
 def beat_schedule(settings: Settings) -> dict[str, Entry]:
     """The entries, paced by `settings`."""
-    return {
+    entries = {
         "dispatch": _every(settings.dispatch_every, "dispatch", queue="dispatch"),
         "publish": _every(settings.publish_every, "publish", queue="publish"),
         "detect_incidents": _every(settings.incidents_every, "detect_incidents", queue="publish"),
         "reconcile": _every(settings.reconcile_every, "reconcile", queue="publish"),
     }
+    if settings.status_pages_every:
+        entries["read_status_pages"] = _every(settings.status_pages_every, "read_status_pages", queue="publish")
+    return entries
 
 
 def _every(seconds: float, task: str, *, queue: str) -> Entry:

@@ -160,6 +160,20 @@ class BreakingChange(_Strict):
     migration: str = Field(min_length=1)
 
 
+class StatusPage(_Strict):
+    """A vendor's public status page: its machine-readable address, and whose format it has.
+
+    A part of the vendor (component, service, product) concerns the connector if its name contains one of the words in
+    `concerns`, whatever the case; without any, every part does. The page tells of the vendor's own address, and of
+    those whose host ends with one of `hosts`. See `registry.status_pages`.
+    """
+
+    format: Literal["statuspage", "slack", "statusio", "google"]
+    url: str
+    concerns: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+
+
 class ConnectorMetadata(_Strict):
     """A connector's static manifest: known without an instance and without the network.
 
@@ -177,6 +191,7 @@ class ConnectorMetadata(_Strict):
     auth_methods: tuple[Literal["bearer", "oauth2", "service_account", "github_app"], ...]
     steps: tuple[str, ...]
     documentation: str
+    status_page: StatusPage | None = None
     settings: type[BaseModel] | None = Field(default=None, exclude=True, repr=False)
     record_types: tuple[str, ...] = ()
     limits: tuple[Limit, ...] = ()

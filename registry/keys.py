@@ -32,6 +32,9 @@ INCIDENT_LOG = f"{PREFIX}:incident-log"
 AUDITED = f"{PREFIX}:audited"
 """Hash: shard → the last transition that the audit log has."""
 
+STATUS_PAGES = f"{PREFIX}:status-pages"
+"""Hash with a TTL of what the vendors' status pages said last: connector → JSON."""
+
 CURSOR = f"{PREFIX}:cursor"
 """How far `reconcile` has followed the store's changes."""
 

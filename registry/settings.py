@@ -95,6 +95,13 @@ class Settings(BaseSettings):
         description='Whose connector a name is if several packages offer it, as JSON (`{"github": "my-github"}`).',
     )
 
+    status_pages_every: float = Field(
+        300.0, ge=0, description="Seconds between two looks at the vendors' status pages; 0: they are not read."
+    )
+    status_page_urls: dict[str, str] = Field(
+        {}, description="Addresses that replace a connector's status page, as JSON; an empty one switches it off."
+    )
+
     canary_url: str | None = Field(None, description="An address of yours that answers whenever your network works.")
     incident_window: Seconds = Field(60.0, description="Seconds of checks that incidents are found from.")
     incident_share: float = Field(0.2, gt=0, le=1, description="Part of an endpoint's checks that must fail.")

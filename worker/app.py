@@ -53,6 +53,7 @@ app.conf.update(
         "publish": {"queue": "publish"},
         "reconcile": {"queue": "publish"},
         "detect_incidents": {"queue": "publish"},
+        "read_status_pages": {"queue": "publish"},
     },
     worker_prefetch_multiplier=1,
     worker_disable_prefetch=True,

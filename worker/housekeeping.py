@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import structlog
 
 from registry import keys
 from registry.bootstrap import Parts
 from registry.errors import StoreUnavailable
 from registry.lease import Lease
+from registry.status_pages import keep, pages, read_page
 from worker.auditing import audit_transitions
 from worker.incidents import detect
 from worker.publish import push
@@ -54,4 +57,18 @@ async def reconcile(parts: Parts, owner: str) -> bool:
     finally:
         await audit_transitions(parts)
     await parts.redis.hset(keys.PLATFORM, "reconcile_ms", str(parts.clock.now_ms()))
+    return True
+
+
+async def read_status_pages(parts: Parts, owner: str) -> bool:
+    """Read the vendors' status pages, and keep what they say; False when another process does."""
+    settings, now = parts.settings, parts.clock.now_ms()
+    if not await Lease(parts.redis, "status_pages", owner).hold(settings.status_pages_every / 2):
+        return False
+    found = pages(parts.catalog, settings)
+    reports = await asyncio.gather(
+        *(read_page(parts.http, name, page, timeout=settings.check_timeout, now_ms=now) for name, page in found.items())
+    )
+    await keep(parts.redis, reports, settings.status_pages_every * 3)
+    await parts.redis.hset(keys.PLATFORM, "status_pages_ms", str(now))
     return True

@@ -18,8 +18,11 @@ from registry import keys
 from registry.bootstrap import Parts
 from registry.clock import steady
 from registry.health import Status
+from registry.ids import SYSTEM, Pair
 from registry.incidents import ANYWHERE, Incident, IncidentKind, dump, open_incidents
+from registry.schedule import Scheduled
 from registry.settings import Settings
+from registry.status_pages import StatusReport, pages, status_reports
 from registry.tally import Buckets, Ending, Tally, merged, read_tallies, since
 
 log = structlog.get_logger(__name__)
@@ -141,8 +144,36 @@ async def detect(parts: Parts) -> list[Incident]:
     before = await open_incidents(parts.redis)
     buckets = await read_tallies(parts.redis, range(parts.settings.shards), now, rules.window_ms)
     after = judge(buckets, await _down(parts), before, rules, now)
+    after = with_pages(after, await _said(parts, after))
     await _write(parts, before, after)
     return after
+
+
+def with_pages(incidents: Sequence[Incident], said: Mapping[str, StatusReport]) -> list[Incident]:
+    """The incidents; an outage says what its vendor's own status page (`said`, by endpoint) tells of it, if it does."""
+    told = []
+    for incident in incidents:
+        explanation, report = incident.explanation.partition(_PAGE)[0], said.get(incident.endpoint)
+        if incident.kind is IncidentKind.OUTAGE and report is not None and report.ok is False:
+            explanation += f"{_PAGE}{report.summary}"
+        told.append(replace(incident, explanation=explanation))
+    return told
+
+
+_PAGE = "; the vendor's status page says: "
+
+
+async def _said(parts: Parts, incidents: Sequence[Incident]) -> dict[str, StatusReport]:
+    """What the status pages said last, by endpoint. They say nothing of what tenants run themselves."""
+    reports, found = await status_reports(parts.redis), pages(parts.catalog, parts.settings)
+    said: dict[str, StatusReport] = {}
+    for endpoint in {incident.endpoint for incident in incidents}:
+        connector, _, host = endpoint.partition("|")
+        if connector in reports and connector in found:
+            own = parts.endpoints.of(Scheduled(Pair(connector, SYSTEM), 0, None)).name
+            if endpoint == own or host.endswith(found[connector].hosts):
+                said[endpoint] = reports[connector]
+    return said
 
 
 async def _down(parts: Parts) -> set[str]:

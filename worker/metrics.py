@@ -50,7 +50,7 @@ def platform_families(snapshot: PlatformSnapshot) -> Iterator[Metric]:
     last = GaugeMetricFamily(
         "registry_last_success_timestamp_seconds", "When a periodic task last succeeded.", labels=["task"]
     )
-    for task in ("dispatch", "publish", "reconcile", "detect"):
+    for task in ("dispatch", "publish", "reconcile", "detect", "status_pages"):
         if f"{task}_ms" in facts:
             last.add_metric([task], facts[f"{task}_ms"] / 1000)
     yield last

@@ -5,7 +5,7 @@ from __future__ import annotations
 from worker.app import app, monitor, owner, runtime
 from worker.batch import Batch, BatchMessage
 from worker.dispatch import dispatch
-from worker.housekeeping import detect_incidents, publish, reconcile
+from worker.housekeeping import detect_incidents, publish, read_status_pages, reconcile
 
 
 @app.task(name="dispatch")
@@ -42,3 +42,9 @@ def reconcile_task() -> None:
 def detect_incidents_task() -> None:
     """Find one cause behind many pairs' failures."""
     runtime().run(detect_incidents(runtime().parts, owner()))
+
+
+@app.task(name="read_status_pages")
+def read_status_pages_task() -> None:
+    """Read what the vendors say of themselves."""
+    runtime().run(read_status_pages(runtime().parts, owner()))

@@ -17,7 +17,15 @@ from registry import forecast
 from registry.advice import advice
 from registry.check import CheckSession
 from registry.classify import Facts, Rule, facts_of, wait_until
-from registry.connector import BearerAuth, ConnectorConfig, ConnectorMetadata, GitHubAppAuth, Limit, OAuth2Auth
+from registry.connector import (
+    BearerAuth,
+    ConnectorConfig,
+    ConnectorMetadata,
+    GitHubAppAuth,
+    Limit,
+    OAuth2Auth,
+    StatusPage,
+)
 from registry.errors import CheckFailed
 from registry.health import Fault, Reason
 from registry.http import BODY_LIMIT, Answer
@@ -156,6 +164,9 @@ class GitHub(VendorConnector):
         auth_methods=("bearer", "oauth2", "github_app"),
         steps=("api", "auth", "permissions", "quota"),
         documentation=f"{_DOCS}/rest",
+        status_page=StatusPage(
+            format="statuspage", url="https://www.githubstatus.com/api/v2/summary.json", concerns=("API Requests",)
+        ),
         settings=ScopedSettings,
         limits=(Limit(requests=5_000, seconds=3_600, per="user or installation", documentation=_QUOTAS),),
     )

@@ -18,7 +18,7 @@ from registry import forecast
 from registry.advice import advice
 from registry.check import CheckSession
 from registry.classify import Facts, Rule, facts_of, wait_until
-from registry.connector import BearerAuth, ConnectorConfig, ConnectorMetadata, Limit, OAuth2Auth
+from registry.connector import BearerAuth, ConnectorConfig, ConnectorMetadata, Limit, OAuth2Auth, StatusPage
 from registry.errors import CheckFailed
 from registry.health import Fault, Reason
 from registry.http import Answer
@@ -115,6 +115,9 @@ class GitLab(VendorConnector):
         auth_methods=("bearer", "oauth2"),
         steps=("api", "auth", "permissions", "quota"),
         documentation=f"{_DOCS}/api/rest/",
+        status_page=StatusPage(
+            format="statusio", url="https://api.status.io/1.0/status/5b36dc6502d06804c08349f7", concerns=("API",)
+        ),
         settings=ScopedSettings,
         limits=(Limit(requests=2_000, seconds=60, per="user", documentation=_QUOTAS),),
     )

@@ -13,7 +13,7 @@ from registry import forecast
 from registry.advice import advice
 from registry.check import CheckSession
 from registry.classify import Facts, Rule, facts_of, wait_until
-from registry.connector import BearerAuth, ConnectorMetadata, OAuth2Auth
+from registry.connector import BearerAuth, ConnectorMetadata, OAuth2Auth, StatusPage
 from registry.errors import InvalidConfig
 from registry.health import Fault, Reason
 from registry.http import Answer
@@ -106,6 +106,9 @@ class Linear(VendorConnector):
         auth_methods=("bearer", "oauth2"),
         steps=("api", "auth", "permissions", "quota"),
         documentation=f"{_DOCS}/graphql",
+        status_page=StatusPage(
+            format="statuspage", url="https://linearstatus.com/api/v2/summary.json", concerns=("Linear API",)
+        ),
         settings=Settings,
         required_scopes=("read",),
     )

@@ -12,7 +12,7 @@ from registry import forecast
 from registry.advice import advice
 from registry.check import CheckSession
 from registry.classify import Facts, Rule, facts_of
-from registry.connector import BearerAuth, ConnectorConfig, ConnectorMetadata, OAuth2Auth
+from registry.connector import BearerAuth, ConnectorConfig, ConnectorMetadata, OAuth2Auth, StatusPage
 from registry.errors import InvalidConfig
 from registry.health import Fault, Reason
 from registry.http import Answer
@@ -95,6 +95,11 @@ class Slack(VendorConnector):
         auth_methods=("bearer", "oauth2"),
         steps=("api", "auth", "permissions", "quota"),
         documentation=f"{_DOCS}/apis/web-api",
+        status_page=StatusPage(
+            format="slack",
+            url="https://slack-status.com/api/v2.0.0/current",
+            concerns=("Apps/Integrations/APIs", "Connectivity"),
+        ),
         settings=ScopedSettings,
     )
     actions = ACTIONS

@@ -18,7 +18,15 @@ from registry import forecast
 from registry.advice import advice
 from registry.check import CheckSession
 from registry.classify import Facts, Rule, facts_of
-from registry.connector import ConnectorConfig, ConnectorMetadata, Limit, OAuth2Auth, SecretRef, ServiceAccountAuth
+from registry.connector import (
+    ConnectorConfig,
+    ConnectorMetadata,
+    Limit,
+    OAuth2Auth,
+    SecretRef,
+    ServiceAccountAuth,
+    StatusPage,
+)
 from registry.errors import CheckFailed, InvalidConfig
 from registry.health import Fault, Reason
 from registry.http import Answer
@@ -154,6 +162,12 @@ class Vertex(VendorConnector):
         auth_methods=("service_account", "oauth2"),
         steps=("auth", "api", "permissions"),
         documentation=f"{_DOCS}/vertex-ai/docs/reference/rest",
+        status_page=StatusPage(
+            format="google",
+            url="https://status.cloud.google.com/incidents.json",
+            concerns=("Vertex", "Agent Platform"),  # products are being renamed to the latter
+            hosts=("-aiplatform.googleapis.com",),
+        ),
         settings=VertexSettings,
         limits=(Limit(requests=600, seconds=60, per="project and region", documentation=_QUOTAS),),
         required_scopes=(SCOPE,),

@@ -5,6 +5,7 @@
     python -m worker.demo.vendors --port 8099
     curl -X POST localhost:8099/control/acme-01/slack -d '{"fault": "revoked"}'
     curl localhost:8099/control
+    curl localhost:8099/status/slack
 
 A tenant's state is recognised by its credential; ``*`` stands for every tenant or every connector. What a vendor
 answers is in `worker.demo.answers`.
@@ -27,6 +28,7 @@ from typing import Self
 from aiohttp import web
 
 from worker.demo.answers import FAULTS, VENDORS, Call, Reply, tenant_of
+from worker.demo.status_pages import AUDIENCE, page
 from worker.demo.tenants import demo_faults
 
 SLOW_SECONDS = 2.5
@@ -141,6 +143,9 @@ class DemoVendors:
         body = await request.read() if request.can_read_body else b""
         if vendor == "control":
             return self._control(request.method, path, body)
+        if vendor == "status":
+            told = page(path, self.script.of(AUDIENCE, path), self._now())
+            return _send(Reply(404, {"error": "no status page here"}) if told is None else Reply(200, told))
         speak = VENDORS.get(vendor)
         if speak is None:
             return _send(Reply(404, {"error": f"no vendor here; try one of {', '.join(VENDORS)}"}))

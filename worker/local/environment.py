@@ -24,6 +24,7 @@ DEMO_PACE = {
     "FRESH_GRACE": "10",
     "PUBLISH_EVERY": "5",
     "RECONCILE_EVERY": "5",
+    "STATUS_PAGES_EVERY": "10",
 }
 """The demo shows in seconds what takes minutes in production."""
 
@@ -154,6 +155,7 @@ class _Choice:
         url = f"http://{servers.LOOPBACK}:{port}"
         self.servers.append(servers.vendors(port, tenants))
         self.default("VENDOR_URLS", json.dumps({name: f"{url}/{name}" for name in CONNECTORS}))
+        self.default("STATUS_PAGE_URLS", json.dumps({name: f"{url}/status/{name}" for name in CONNECTORS}))
         self.default("EGRESS_ALLOW", f"{servers.LOOPBACK}/32")
         self.default("SQLITE_PATH", str(self.directory.data(demo=True) / "registry.db"))
         for name, value in DEMO_PACE.items():
