@@ -273,15 +273,22 @@ async def test_an_outage_says_what_the_vendors_page_tells_of_it(watched: Parts, 
     assert "status page" not in before.explanation
     script.script.set(AUDIENCE, "github", "error_503")
     await read_status_pages(watched, "one")
-    for _ in range(2):
-        (incident,) = await detect(watched)
-        assert incident.explanation.endswith(
-            "; the vendor's status page says: Incident with API Requests; API Requests: major_outage"
-        )
-        assert incident.explanation.count("status page") == 1
+    told = "; the vendor's status page says: Incident with API Requests; API Requests: major_outage"
+    (incident,) = await detect(watched)
+    assert incident.explanation == before.explanation + told
+    await watched.redis.delete(*await watched.redis.keys("*:tally:*"))  # what is not seen any more stays for a while
+    (incident,) = await detect(watched)
+    assert incident.explanation == before.explanation + told
     script.script.clear()
     await read_status_pages(watched, "one")
     assert "status page" not in (await detect(watched))[0].explanation
+
+
+async def test_a_page_that_cannot_be_read_is_no_evidence(watched: Parts, script: DemoVendors) -> None:
+    await keep(watched.redis, [StatusReport("github", None, "cannot be read: HTTP 503", "https://x", NOW_MS)], 60)
+    await recorded(watched, f"github|{script.url.removeprefix('http://')}", Reason.VENDOR_ERROR, 8)
+    (incident,) = await detect(watched)
+    assert "status page" not in incident.explanation
 
 
 async def test_a_page_says_nothing_of_an_instance_that_is_not_the_vendors_own(
