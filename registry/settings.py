@@ -26,13 +26,16 @@ RUN_DIR = Path(".run")
 
 
 class Settings(BaseSettings):
-    """All settings of the registry, the workers and the command line; each is an environment variable."""
+    """All settings of the registry, the workers and the command line; each is an environment variable.
+
+    Addresses of servers may hold a password, so they are not part of the ``repr``.
+    """
 
     model_config = SettingsConfigDict(env_file=RUN_DIR / "env", extra="ignore", frozen=True, hide_input_in_errors=True)
 
-    redis_url: str = Field("redis://127.0.0.1:6379/1", description="The health cache and the schedule.")
+    redis_url: str = Field("redis://127.0.0.1:6379/1", description="The health cache and the schedule.", repr=False)
     broker_url: str = Field(
-        "redis://127.0.0.1:6379/0", description="Celery's broker, in Celery's spelling; `noeviction`."
+        "redis://127.0.0.1:6379/0", description="Celery's broker, in Celery's spelling; `noeviction`.", repr=False
     )
     redis_timeout: Seconds = Field(5.0, description="Seconds a worker waits for Redis to connect or answer.")
     read_timeout: Seconds = Field(0.05, description="Seconds a facade read waits for Redis before it says unknown.")
@@ -109,7 +112,7 @@ class Settings(BaseSettings):
     incident_hold: Seconds = Field(900.0, description="Seconds mass rejections are the vendor's before believed.")
     incidents_every: Seconds = Field(5.0, description="Seconds between two looks for incidents.")
 
-    pushgateway_url: str | None = Field(None, description="Where gauges are pushed; None: nowhere.")
+    pushgateway_url: str | None = Field(None, description="Where gauges are pushed; None: nowhere.", repr=False)
     pushgateway_job: str = Field("connector_health", description="The `job` of every pushed group.")
     pushgateway_timeout: Seconds = Field(10.0, description="Seconds one PUT may take.")
     metrics_tenants: bool = Field(default=True, description="Series for every pair; false leaves only the aggregates.")

@@ -43,9 +43,12 @@ def problems(error: ValidationError, model: type[BaseModel], *above: str) -> str
 
 
 def _sentences(error: ValidationError, model: type[BaseModel], above: Iterable[str]) -> Iterator[str]:
-    for row in error.errors(include_input=False, include_url=False, include_context=False):
+    for row in error.errors(include_input=False, include_url=False):
         where = [str(part) for part in row["loc"]]
         path = clean(".".join([*above, *where])) or "document"
+        if row["type"] == "union_tag_invalid":  # pydantic's own sentence repeats what stands there instead
+            yield f"{path}.type: expected one of {row['ctx']['expected_tags']}"
+            continue
         if row["type"] != "extra_forbidden":
             yield f"{path}: {row['msg']}"
             continue

@@ -194,7 +194,7 @@ def _built(file: TenantsFile, node: yaml.MappingNode) -> Mapping[str, object]:
         line = error.problem_mark.line + 1 if error.problem_mark else _line(node)
         file.problems.append(Problem(line, f"{error.problem}"))
     except (ValueError, TypeError, RecursionError) as error:
-        file.problems.append(Problem(_line(node), f"a value below cannot be read: {error}"))
+        file.problems.append(Problem(_line(node), f"a value below cannot be read: {type(error).__name__}"))
     else:
         return document
     return {}
