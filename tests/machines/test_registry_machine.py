@@ -279,6 +279,7 @@ async def _ended(give_back: object, instance: Instance) -> None:
     give_back(instance)
 
 
+@pytest.mark.timeout(600)  # passes in seconds; when it fails, the story is first made short
 def test_two_replicas_are_what_the_model_says(redis_server: RedisServer, settings: Settings) -> None:
     class Here(RegistryMachine):
         def __init__(self) -> None:

@@ -15,7 +15,15 @@ from typing import TypeAlias, TypeVar
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from registry import keys
 from registry.bootstrap import Parts, assemble
@@ -31,7 +39,7 @@ from registry.stores import StoredConfig
 from tests.fixtures_redis import RedisServer
 
 T = TypeVar("T")
-PAIRS = [Pair("github", "acme"), Pair("github", "globex"), Pair("slack", "acme")]
+PAIRS = [Pair("github", "acme"), Pair("slack", "acme")]
 HOUR = 3600
 Statuses: TypeAlias = dict[Pair, HealthStatus]
 
@@ -160,19 +168,23 @@ class ScheduleMachine(RuleBasedStateMachine):
 
     # What happens to checks
 
-    @rule(target=work, worker=workers)
-    def claim(self, worker: int) -> object:
-        schedule = self.parts[worker].schedule
-        claims = self.run(schedule.claim({"github": 1000, "slack": 1000}))
-        tasks = [task for task in self.run(schedule.read(claims)) if task.pair in self.models]
-        taken = [Pair(claim.connector, tenant) for claim in claims for tenant in claim.tenants if tenant != "*"]
-        assert len(taken) == len(set(taken)), "claimed twice at once"
+    @rule(target=work)
+    def claim(self) -> object:
+        """Both workers claim at once, as two dispatchers do."""
+        tasks, taken = self.run(self.claimed())
+        assert len(taken) == len(set(taken)), "claimed twice"
         for pair, model in self.models.items():
             if model.due is not None:
                 assert (pair in taken) is model.due, f"{pair} is due: {model.due}, claimed: {pair in taken}"
             if pair in taken:
                 model.due = False
         return multiple(*[Work(task, self.step) for task in tasks])
+
+    async def claimed(self) -> tuple[list[Task], list[Pair]]:
+        claims = await asyncio.gather(*[parts.schedule.claim({"github": 9, "slack": 9}) for parts in self.parts])
+        tasks = [task for one in claims for task in await self.keeper.schedule.read(one)]
+        taken = [Pair(claim.connector, tenant) for one in claims for claim in one for tenant in claim.tenants]
+        return [task for task in tasks if task.pair in PAIRS], [pair for pair in taken if pair in PAIRS]
 
     @rule(target=work, worker=workers, pair=pairs)
     def on_demand(self, worker: int, pair: Pair) -> object:
@@ -205,6 +217,7 @@ class ScheduleMachine(RuleBasedStateMachine):
         self.run(self.parts[worker].aclose())
         self.parts[worker] = self.run(self.started())
 
+    @precondition(lambda self: self.step % 5 == 0)
     @rule()
     def lose_data(self) -> None:
         with self.server.client() as client:
@@ -251,10 +264,11 @@ class ScheduleMachine(RuleBasedStateMachine):
 
 
 async def _statuses(reader: HealthCache) -> Statuses:
-    pages = {tenant: await reader.statuses(tenant, ["github", "slack"]) for tenant in ("acme", "globex")}
-    return {pair: pages[pair.tenant][pair.connector] for pair in PAIRS}
+    page = await reader.statuses("acme", ["github", "slack"])
+    return {pair: page[pair.connector] for pair in PAIRS}
 
 
+@pytest.mark.timeout(600)  # passes in seconds; when it fails, the story is first made short
 def test_the_schedule_is_what_the_model_says(
     redis_server: RedisServer, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -270,8 +284,8 @@ def test_the_schedule_is_what_the_model_says(
 
 
 CHECKED = settings(
-    max_examples=30,
-    stateful_step_count=25,
+    max_examples=80,
+    stateful_step_count=30,
     deadline=None,
     derandomize=True,
     database=None,
