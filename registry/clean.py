@@ -63,8 +63,11 @@ def _concealed(text: str, credentials: Collection[str]) -> str:
         if size < _SHORTEST or len(letters) < size:
             continue
         spelled = _spellings(credential)
-        for start in range(len(letters) - size + 1):
-            if letters[start : start + size] in spelled:
+        # Both sides are passed over once: a vendor's long text and a tenant's long credential must not multiply.
+        stretches = {letters[start : start + size] for start in range(len(letters) - size + 1)}
+        leaked = stretches.intersection(spelled[start : start + size] for start in range(len(spelled) - size + 1))
+        for start in range(len(letters) - size + 1) if leaked else ():
+            if letters[start : start + size] in leaked:
                 covered.update(range(shown[start], shown[start + size - 1] + 1))
     if not covered:
         return text

@@ -170,7 +170,8 @@ class Configurations:
         try:
             (known,) = await self._schedule.get([pair])
             reset = is_reset(known.config if known else None, stored.config)
-            await self._schedule.put(pair, stored.revision, stored.config, reset=reset)
+            over = known.revision if known else 0
+            await self._schedule.put(pair, stored.revision, stored.config, reset=reset, over=over)
         except AWAY as error:
             log.warning("schedule_behind", pair=str(pair), error=type(error).__name__)
         self._announcements.tell(Announcement(*pair, stored.revision))

@@ -117,9 +117,12 @@ class ConnectorConfig(_Strict):
     def _absolute_url(cls, value: str | None) -> str | None:
         if value is None:
             return None
+        if not value.isascii() or not value.isprintable() or any(letter in value for letter in " |<>"):
+            raise ValueError("must be printable ASCII without blanks; write other letters percent-encoded or as xn--")
         parts = urlsplit(value)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("must be an absolute http(s) URL such as https://gitlab.example.com")
+        _ = parts.port  # raises for a port that is none
         if parts.username or parts.password or parts.query or parts.fragment:
             raise ValueError("must not carry credentials, a query or a fragment")
         return value.rstrip("/")

@@ -10,13 +10,16 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Self
 
-from registry.health import REASONS, Fault, Status
+from registry.health import REASONS, Fault, Reason, Status
 from registry.ids import Pair
 from registry.record import Record
 from registry.settings import Settings
 
 BACKOFF_AFTER = 3
 """Definitive checks in a row before a pair's interval begins to double."""
+
+UNAUTHENTICATED_INTERVALS = 3
+"""A pair that is only ever rate limited for so many intervals is unknown: its credential was not seen to work."""
 
 HARD_TTL_INTERVALS = 3
 """Intervals a record outlives its freshness, so that ``stale`` can be told from ``not_checked``."""
@@ -79,19 +82,24 @@ def next_due(pair: Pair, record: Record, pace: Pace, now_ms: int, interval: floa
             due = now_ms + min(every, pace.confirm_delay)
         else:
             due = now_ms + max(min(every, pace.confirm_delay), every // 2)
-    if newest.retry_after:
+    unconfirmed = record.raw is not None and newest.status is Status.UNHEALTHY
+    if newest.retry_after and not unconfirmed:
         due = max(due, now_ms + min(int(newest.retry_after * 1000), max(every, pace.backoff_max)))
     return due
 
 
-def fresh_until(record: Record, due_ms: int, pace: Pace) -> int:
+def fresh_until(record: Record, due_ms: int, pace: Pace, interval: float | None = None) -> int:
     """Until when the record may be believed: its own next check, plus a grace.
 
-    A check that failed by our own fault extends nothing: the verdict before it ages on.
+    A check that failed by our own fault extends nothing: the verdict before it ages on. A pair that is only ever rate
+    limited is believed for no longer than three intervals after its credential was last seen to work.
     """
     newest = record.newest
     if newest is not None and newest.status is Status.UNKNOWN and record.raw is not None:
         return record.fresh_until_ms
+    if newest is not None and newest.reason is Reason.RATE_LIMITED and record.status is not Status.UNKNOWN:
+        every = int(interval * 1000) if interval else pace.interval
+        return min(due_ms, record.authenticated_ms + UNAUTHENTICATED_INTERVALS * every) + pace.grace
     return due_ms + pace.grace
 
 

@@ -17,6 +17,7 @@ from registry.clock import SharedClock, steady
 from registry.configuring import is_reset
 from registry.connection import Redis
 from registry.endpoints import Endpoints
+from registry.errors import InvalidConfig, NotConfigured
 from registry.ids import Pair
 from registry.pace import spread
 from registry.schedule import Schedule, Scheduled
@@ -75,8 +76,7 @@ class Reconciler:
             strangers = await self._redis.zdiff([keys.due(shard, name), _seen(shard, name)])
             for tenant in cast("list[bytes]", strangers):
                 pair = Pair(name, tenant.decode())
-                if not pair.is_service and await self._schedule.remove(pair, await self._revision(pair)):
-                    removed += 1
+                removed += not pair.is_service and await self._remove_unknown(pair)
         async with self._redis.pipeline(transaction=False) as pipe:
             pipe.delete(*[_seen(shard, name) for shard, name in names])
             for shard in shards:
@@ -86,6 +86,17 @@ class Reconciler:
         await self._endpoints.forget(now)
         log.info("reconciled", changed=changed, removed=removed)
         return {"changed": changed, "removed": removed}
+
+    async def _remove_unknown(self, pair: Pair) -> bool:
+        """Take a pair out, unless it was configured while we were comparing."""
+        revision = await self._revision(pair)
+        try:
+            await self._store.get_config(pair)
+        except NotConfigured:
+            return await self._schedule.remove(pair, revision)
+        except InvalidConfig:
+            pass
+        return False
 
     async def _follow(self, cursor: str | None, now: int, *, mark: bool = False, spread_out: bool = False) -> int:
         """Apply the changes after `cursor`, a page at a time; the cursor is kept after each applied page."""
@@ -113,7 +124,13 @@ class Reconciler:
         due = now + int(spread(change.pair) * self._settings.check_interval * 1000) if spread_out else 0
         reset = is_reset(scheduled.config if scheduled else None, change.config)
         return await self._schedule.put(
-            change.pair, change.revision, change.config, reset=reset, due_ms=due, announce=not spread_out
+            change.pair,
+            change.revision,
+            change.config,
+            reset=reset,
+            over=scheduled.revision if scheduled else 0,
+            due_ms=due,
+            announce=not spread_out,
         )
 
     async def _mark(self, changes: Changes) -> None:

@@ -6,14 +6,18 @@ is opaque to them.
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 
-from msgspec import Struct
+from msgspec import DecodeError, Struct
 from msgspec import field as named
 from msgspec.json import Decoder, Encoder
 
 from registry.health import REASONS, Fault, HealthStatus, Reason, Status, Verdict
 from registry.ids import Pair
+
+CLOCK_SLACK_MS = 10_000
+"""Clocks that are carried forward from Redis' time agree better than this."""
 
 
 class Kind(StrEnum):
@@ -68,8 +72,22 @@ class Record(Struct, frozen=True, omit_defaults=True):
 encode = Encoder().encode
 """The wire form of a record."""
 
-decode = Decoder(Record).decode
-"""The inverse of `encode`."""
+_decode = Decoder(Record).decode
+_HEAD = re.compile(rb'{"rv":(\d+),"fe":(\d+)')
+
+
+def decode(wire: bytes) -> Record:
+    """The inverse of `encode`.
+
+    What another version wrote and this one cannot read is as good as not checked; it can still be written over.
+    """
+    try:
+        return _decode(wire)
+    except DecodeError:
+        head = _HEAD.match(wire)
+        if head is None:
+            raise
+        return Record(int(head[1]), int(head[2]))
 
 
 def seen(pair: Pair, record: Record, now_ms: int) -> HealthStatus:
@@ -78,7 +96,9 @@ def seen(pair: Pair, record: Record, now_ms: int) -> HealthStatus:
         return absent(pair, Reason.NOT_CONFIGURED, now_ms)
     if record.kind is Kind.WAITING or record.verdict is None:
         return absent(pair, Reason.NOT_CHECKED, now_ms, version=record.fence)
-    verdict, stale = record.verdict, now_ms >= record.fresh_until_ms
+    verdict = record.verdict
+    # A check of the future was made before Redis' clock was set back: nothing is known of its age.
+    stale = now_ms >= record.fresh_until_ms or verdict.checked_ms > now_ms + CLOCK_SLACK_MS
     status, reason, fault = record.status, record.reason, record.fault
     if stale:
         ours = record.raw is not None and record.raw.fault is Fault.PLATFORM

@@ -11,12 +11,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import structlog
 from msgspec.structs import replace as changed
 
 from registry import keys
 from registry.clock import SharedClock
 from registry.connection import Redis, script
-from registry.health import Verdict
+from registry.health import Fault, Reason, Verdict
 from registry.ids import Pair
 from registry.pace import Pace, fresh_until, hard_ttl, next_due
 from registry.record import Kind, Record, decode, encode
@@ -24,6 +25,8 @@ from registry.schedule import Task
 from registry.settings import Settings
 from registry.tally import BUCKET_MS, KEPT_MS, ending, slot
 from registry.thresholds import Thresholds, advance
+
+log = structlog.get_logger(__name__)
 
 LATENCY_BUCKETS_MS = (25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000)
 """Upper bounds of the duration histogram."""
@@ -45,6 +48,7 @@ class Outcome:
 class _Write:
     outcome: Outcome
     record: Record
+    wire: bytes
     due_ms: int
     transition: str
 
@@ -70,15 +74,27 @@ class Recorder:
         return written
 
     def _advance(self, outcome: Outcome) -> _Write | None:
+        """What to write. A verdict that cannot be kept (a connector's bug) is that pair's ``monitor_error``."""
+        try:
+            return self._computed(outcome)
+        except Exception as error:  # isolation: the other pairs of the batch must not be lost
+            log.exception("verdict_not_kept", pair=str(outcome.task.pair))
+            told = f"the verdict cannot be kept: {type(error).__name__}"
+            ours = Verdict(Reason.MONITOR_ERROR, Fault.PLATFORM, outcome.verdict.checked_ms, error=told)
+            return self._computed(replace(outcome, verdict=ours))
+
+    def _computed(self, outcome: Outcome) -> _Write | None:
         task, previous, verdict = outcome.task, outcome.task.previous, outcome.verdict
         revision = task.scheduled.revision
         if previous is not None and not previous.precedes(revision, task.fence):
             return None
-        record = advance(previous, verdict, self._rules, revision=revision, fence=task.fence)
         now, config = self._clock.now_ms(), task.scheduled.config
-        due = next_due(task.pair, record, self._pace, now, config.interval if config else None)
-        record = changed(record, fresh_until_ms=fresh_until(record, due, self._pace))
-        return _Write(outcome, record, due, _transition(task.pair, previous, record))
+        interval = config.interval if config else None
+        rules = replace(self._rules, interval_ms=int(interval * 1000)) if interval else self._rules
+        record = advance(previous, verdict, rules, revision=revision, fence=task.fence)
+        due = next_due(task.pair, record, self._pace, now, interval)
+        record = changed(record, fresh_until_ms=fresh_until(record, due, self._pace, interval))
+        return _Write(outcome, record, encode(record), due, _transition(task.pair, previous, record))
 
     async def _write(self, writes: list[_Write], written: dict[Pair, Record]) -> list[Outcome]:
         groups: dict[tuple[int, str], list[_Write]] = {}
@@ -111,7 +127,7 @@ class Recorder:
             task = write.outcome.task
             ttl = hard_ttl(task.pair, write.record.fresh_until_ms, self._pace, now)
             head = task.previous.head if task.previous else ""
-            args += [task.pair.tenant, head, encode(write.record), ttl, write.due_ms, write.transition]
+            args += [task.pair.tenant, head, write.wire, ttl, write.due_ms, write.transition]
         for name, increment in (*counted.items(), *((name, len(slots)) for name, slots in tallied.items())):
             args += [name, increment]
         return args + [f"{name}|{slot}" for name, slots in tallied.items() for slot in dict.fromkeys(slots)]

@@ -14,6 +14,9 @@ from functools import lru_cache
 from typing import cast
 from uuid import uuid4
 
+import structlog
+from pydantic import ValidationError
+
 from registry import keys
 from registry.clock import SharedClock, steady
 from registry.connection import Redis, script
@@ -21,8 +24,13 @@ from registry.connector import ConnectorConfig
 from registry.ids import Pair
 from registry.record import Record, decode
 
+log = structlog.get_logger(__name__)
+
 CLAIM_AT_MOST = 100
 """Pairs one call of the claim script takes: it keeps Redis busy for well under a millisecond."""
+
+RESCUE_AT_MOST = 1_000
+"""Pairs one call of the rescue script moves."""
 
 TOMBSTONE_MS = 600_000
 """How long a deleted pair refuses late results: beyond any lease and time limit."""
@@ -69,6 +77,7 @@ class Schedule:
     def __init__(self, redis: Redis, clock: SharedClock, *, shards: int, lease: float) -> None:
         self.redis, self.clock, self.shards = redis, clock, shards
         self._lease_ms = int(lease * 1000)
+        self._rescue = script(redis, "rescue")
         self._claim, self._draw = script(redis, "claim"), script(redis, "draw")
         self._put, self._remove, self._rotate = (script(redis, name) for name in ("put", "remove", "rotate"))
         self.origin = uuid4().hex
@@ -88,18 +97,20 @@ class Schedule:
         reset: bool,
         due_ms: int = 0,
         announce: bool = True,
+        over: int | None = None,
     ) -> bool:
         """Enter or change a pair, and tell every replica; False when this revision, or a newer one, was there already.
 
         Args:
             config: references only (a clear secret is refused); None for a service check of `base_url`.
             reset: credential, endpoint or permissions changed, so that the old verdict is void.
+            over: the scheduled revision (0: none) that `reset` was judged against; over any other it is True.
             due_ms: when to check; 0 means at once.
             announce: False where nobody can have kept anything of this pair.
         """
         text = config.model_dump_json(exclude_none=True) if config else json.dumps({"service": base_url})
         args: list[str | int] = [pair.tenant, pair.connector, revision, text, int(reset), due_ms, TOMBSTONE_MS]
-        args += [self.origin if announce else "", keys.CHANGES_CAP, keys.EVENTS_CAP]
+        args += [self.origin if announce else "", keys.CHANGES_CAP, keys.EVENTS_CAP, "" if over is None else over]
         return bool(await self._put(keys=self._keys(pair), args=args))
 
     async def remove(self, pair: Pair, revision: int) -> bool:
@@ -162,8 +173,8 @@ class Schedule:
         tasks: list[Task] = []
         for claim, configs, records in zip(claims, rows[::2], rows[1::2], strict=True):
             for tenant, wire, record in zip(claim.tenants, configs, records, strict=True):
-                if wire is not None:
-                    scheduled = _scheduled(Pair(claim.connector, tenant), wire)
+                scheduled = _scheduled(Pair(claim.connector, tenant), wire) if wire is not None else None
+                if scheduled is not None:
                     tasks.append(Task(scheduled, decode(record) if record else None, claim.fence))
         return tasks
 
@@ -199,6 +210,16 @@ class Schedule:
             if cursor == 0:
                 return
 
+    async def rescue(self, connectors: Sequence[str], interval: float) -> int:
+        """After Redis' clock was set back: bring every pair's turn into the coming `interval` seconds. How many?"""
+        moved = 0
+        for name in connectors:
+            for shard in range(self.shards):
+                args = [int(interval * 1000), RESCUE_AT_MOST]
+                while many := int(await self._rescue(keys=[keys.due(shard, name)], args=args)):
+                    moved += many
+        return moved
+
     async def depth(self, connectors: Sequence[str]) -> dict[str, tuple[int, int]]:
         """For each connector how many pairs are scheduled, and how many of them are due now."""
         now = self.clock.now_ms()
@@ -231,11 +252,16 @@ def _claim(connector: str, shard: int, rows: list[bytes]) -> Claim:
     return Claim(connector, shard, int(rows[0]), tuple([tenant.decode() for tenant in rows[2::2]]), late)
 
 
-def _scheduled(pair: Pair, wire: bytes) -> Scheduled:
+def _scheduled(pair: Pair, wire: bytes) -> Scheduled | None:
+    """None for a configuration that another version wrote and this one cannot read: it hurts nobody but its pair."""
     revision, _, text = wire.partition(b"\n")
     if pair.is_service:
         return Scheduled(pair, int(revision), None, json.loads(text)["service"])
-    return Scheduled(pair, int(revision), _config(text))
+    try:
+        return Scheduled(pair, int(revision), _config(text))
+    except ValidationError as error:
+        log.warning("unreadable_configuration", pair=str(pair), fields=[row["loc"] for row in error.errors()])
+        return None
 
 
 @lru_cache(maxsize=20_000)

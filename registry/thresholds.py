@@ -11,10 +11,8 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from registry.health import REASONS, Fault, Reason, Status, StepStatus, Verdict
+from registry.pace import UNAUTHENTICATED_INTERVALS
 from registry.record import Kind, Record
-
-UNAUTHENTICATED_INTERVALS = 3
-"""A pair that is only ever rate limited for so many intervals is unknown: its credential was not seen to work."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,10 @@ TAKEN_APART = 1 << 16
 in memory, and time of the event loop."""
 
 
+LONGEST_SECRET = 16_384
+"""Characters: a service account's key file has a seventh of that, and no header may be longer."""
+
+
 class Settings(BaseModel):
     """The base of a connector's own settings; by itself: none."""
 
@@ -284,6 +288,8 @@ def reveal(secret: SecretRef | SecretStr) -> str:
     text = secret.get_secret_value().strip()
     if not text:
         raise InvalidConfig("auth: the secret is empty")
+    if len(text) > LONGEST_SECRET:
+        raise InvalidConfig(f"auth: the secret is longer than {LONGEST_SECRET} characters")
     return text
 
 

@@ -84,6 +84,12 @@ def test_unrelated_endpoints_out_of_reach_together_are_our_own_fault_and_one_cau
     assert found[0].kind.fault is Fault.PLATFORM
 
 
+def test_a_few_tenants_with_dead_addresses_are_not_the_networks_end() -> None:
+    tallies = {endpoint: tally(good=50) for endpoint in (GITHUB, SLACK, LINEAR)}
+    tallies |= {f"{name}|dead.example": tally(cut_off=3) for name in ("github", "slack", "linear")}
+    assert [found.kind for found in look(tallies, (), (), RULES, NOW)] == []
+
+
 def test_an_outage_that_turns_out_to_be_ours_is_closed() -> None:
     before = look({GITHUB: tally(cut_off=10), SLACK: tally(good=10)}, (), (), RULES, NOW)
     assert kinds(before) == [("outage", GITHUB)]
@@ -227,6 +233,18 @@ async def test_a_vendor_whose_service_check_fails_has_an_incident(settings: Sett
         verdict = await parts.checker.check(task.scheduled)
         await parts.recorder.record([Outcome(task, verdict, parts.checker.endpoint(task.scheduled))])
     assert kinds(await detect(parts)) == [("outage", "github|127.0.0.1:9")]
+    await parts.aclose()
+
+
+async def test_an_address_that_is_refused_is_no_outage_of_a_vendor(settings: Settings) -> None:
+    parts = assemble(settings.model_copy(update={"vendor_urls": {"github": "https://169.254.169.254"}}))
+    await parts.reconciler.run()
+    task = await parts.schedule.task(Pair("github", SYSTEM))
+    assert task is not None
+    verdict = await parts.checker.check(task.scheduled)
+    await parts.recorder.record([Outcome(task, verdict, parts.checker.endpoint(task.scheduled))])
+    assert (await parts.cache.status(Pair("github", SYSTEM))).status is Status.UNHEALTHY
+    assert await detect(parts) == []
     await parts.aclose()
 
 

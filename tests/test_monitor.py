@@ -159,6 +159,18 @@ async def test_no_more_batches_fly_than_the_workers_can_take(settings: Settings)
     await parts.aclose()
 
 
+async def test_a_tick_in_the_future_brings_every_turn_back(parts: Parts) -> None:
+    await enter(parts, "acme")
+    await dispatched(parts)
+    shard, ahead = parts.schedule.shard(Pair("plugin", "acme")), parts.clock.now_ms() + 3_600_000
+    await parts.redis.zadd(keys.due(shard, "plugin"), {"acme": ahead})
+    await parts.redis.hset(keys.PLATFORM, "dispatch_ms", str(ahead))
+    await dispatched(parts)
+    due = await parts.redis.zscore(keys.due(shard, "plugin"), "acme")
+    assert due is not None
+    assert due < ahead - 3_000_000
+
+
 async def test_a_lost_batch_is_counted_and_frees_its_place(parts: Parts) -> None:
     await parts.redis.zadd(keys.batches("plugin"), {"gone": 1})
     await enter(parts, "acme")

@@ -69,6 +69,21 @@ def test_retry_after_is_honoured_and_bounded() -> None:
     assert next_due(PAIR, checked(Reason.RATE_LIMITED, retry_after=10**9), PACE, NOW) == NOW + PACE.backoff_max
 
 
+def test_an_unconfirmed_failure_is_confirmed_soon_whatever_the_vendor_asks() -> None:
+    """Otherwise a vendor that answers 503 with a long ``Retry-After`` would be called healthy for as long."""
+    good = checked(Reason.OK)
+    failing = checked(Reason.VENDOR_ERROR, failures=1, retry_after=3_600)
+    record = replace(good, failures=1, raw=failing.verdict)
+    assert next_due(PAIR, record, PACE, NOW) == NOW + PACE.confirm_delay
+
+
+def test_a_pair_that_is_only_rate_limited_is_not_believed_for_long() -> None:
+    record = replace(checked(Reason.RATE_LIMITED, retry_after=86_400), authenticated_ms=NOW)
+    due = next_due(PAIR, record, PACE, NOW)
+    assert fresh_until(record, due, PACE) == NOW + 3 * PACE.interval + PACE.grace
+    assert fresh_until(record, due, PACE, interval=600) == due + PACE.grace
+
+
 def test_a_pair_may_have_an_interval_of_its_own() -> None:
     wait = next_due(PAIR, checked(Reason.OK), PACE, NOW, interval=600) - NOW
     assert 300_000 <= wait <= 900_000

@@ -75,6 +75,13 @@ async def test_what_the_store_does_not_know_is_taken_out(parts: Parts) -> None:
     assert await scheduled(parts, GLOBEX) == 1
 
 
+async def test_a_pair_configured_while_everything_is_compared_stays(parts: Parts) -> None:
+    await parts.store.set_config(ACME, CONFIG, actor="test")
+    await parts.schedule.put(ACME, 1, CONFIG, reset=True)
+    assert not await parts.reconciler._remove_unknown(ACME)
+    assert await scheduled(parts, ACME) == 1
+
+
 async def test_only_a_complete_index_is_believed(parts: Parts) -> None:
     assert (await parts.cache.status(ACME)).reason is Reason.NOT_CHECKED
     await parts.reconciler.run()

@@ -99,6 +99,18 @@ def test_nothing_is_healthy_past_its_time(record: Record, now: int) -> None:
         assert not status.healthy
 
 
+def test_a_check_of_the_future_is_not_believed() -> None:
+    """Redis' clock was set back: the verdict would stay fresh for as long as it was set back by."""
+    status = seen(PAIR, replace(RECORD, verdict=replace(OK, checked_ms=1_000 + 3_600_000), fresh_until_ms=10**9), 1_500)
+    assert (status.status, status.reason) == (Status.UNKNOWN, Reason.STALE)
+
+
+def test_what_another_version_wrote_reads_as_not_checked_and_can_be_written_over() -> None:
+    record = decode(b'{"rv":3,"fe":7,"k":"c","r":"a_reason_of_tomorrow"}')
+    assert (record.revision, record.fence, record.kind) == (3, 7, Kind.WAITING)
+    assert encode(RECORD).startswith(record.head.encode())
+
+
 def test_a_fresh_verdict_is_believed() -> None:
     status = seen(PAIR, RECORD, 1_999)
     assert (status.status, status.reason, status.stale) == (Status.HEALTHY, Reason.OK, False)

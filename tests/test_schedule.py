@@ -151,6 +151,45 @@ async def test_a_removed_pair_is_gone_and_refuses_late_results(parts: Parts) -> 
     assert await parts.redis.zscore(keys.due(parts.schedule.shard(ACME), "github"), "acme") is None
 
 
+async def test_a_configuration_nobody_can_read_hurts_only_its_own_pair(parts: Parts) -> None:
+    await enter(parts, ACME, GLOBEX)
+    shard = parts.schedule.shard(ACME)
+    await parts.redis.hset(keys.configs(shard, "github"), "acme", b'1\n{"field_of_tomorrow": 1}')
+    assert [task.pair for task in await claimed(parts)] == [GLOBEX]
+    await enter(parts, ACME, revision=2)
+
+
+async def test_a_verdict_that_cannot_be_kept_is_that_pairs_error_only(parts: Parts) -> None:
+    await enter(parts, ACME, GLOBEX)
+    tasks = {task.pair: task for task in await claimed(parts)}
+    odd = Verdict(Reason.OK, Fault.NONE, parts.clock.now_ms(), retry_after=float("inf"))
+    fine = Verdict(Reason.OK, Fault.NONE, parts.clock.now_ms())
+    await parts.recorder.record([Outcome(tasks[ACME], odd, "github|x"), Outcome(tasks[GLOBEX], fine, "github|x")])
+    assert (await stored(parts, ACME), await stored(parts, GLOBEX)) == ("monitor_error", "ok")
+
+
+async def test_a_change_judged_against_another_revision_voids_the_verdict(parts: Parts) -> None:
+    await enter(parts, ACME, revision=2)
+    task = await parts.schedule.task(ACME)
+    assert task is not None
+    await record(parts, task)
+    await parts.schedule.put(ACME, 3, CONFIG, reset=False, over=1)
+    assert await stored(parts, ACME) == "not_checked"
+
+
+async def test_after_redis_clock_was_set_back_no_turn_is_out_of_reach(parts: Parts) -> None:
+    await enter(parts, ACME, GLOBEX)
+    await parts.schedule.read([])
+    ahead = parts.clock.now_ms() + 3_600_000
+    for pair in (ACME, GLOBEX):
+        await parts.redis.zadd(keys.due(parts.schedule.shard(pair), "github"), {pair.tenant: ahead})
+    assert await parts.schedule.rescue(["github"], 60) == 2
+    for pair in (ACME, GLOBEX):
+        due = await parts.redis.zscore(keys.due(parts.schedule.shard(pair), "github"), pair.tenant)
+        assert due is not None
+        assert due - parts.clock.now_ms() <= 61_000
+
+
 async def test_released_pairs_are_due_again(parts: Parts) -> None:
     await enter(parts, ACME)
     await claimed(parts)

@@ -9,10 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from math import ceil
 
+import structlog
+
 from registry import keys
 from registry.bootstrap import Parts
+from registry.clock import steady
+from registry.record import CLOCK_SLACK_MS
 from registry.schedule import Claim
 from worker.batch import Batch, batched
+
+log = structlog.get_logger(__name__)
 
 CHILD_SILENCE_MS = 20_000
 """A check process that has not been heard of for so long is not counted any more."""
@@ -23,6 +29,7 @@ async def dispatch(parts: Parts, publish: Callable[[Batch], None]) -> int:
 
     `publish` sends one batch to the workers. If it raises, the claims not yet sent are handed back.
     """
+    await _rescue(parts)
     size = parts.settings.batch_size
     claims = await parts.schedule.claim({name: batches * size for name, batches in (await _room(parts)).items()})
     batches = batched(claims, size)
@@ -36,6 +43,19 @@ async def dispatch(parts: Parts, publish: Callable[[Batch], None]) -> int:
             await parts.schedule.release(pair for batch in batches for pair in batch.pairs())
     await _count(parts, claims)
     return sum(len(claim.tenants) for claim in claims)
+
+
+async def _rescue(parts: Parts) -> None:
+    """A last tick in the future means that Redis' clock was set back, and every turn with it out of reach."""
+    asked = steady()
+    async with parts.redis.pipeline(transaction=False) as pipe:
+        pipe.time()
+        pipe.hget(keys.PLATFORM, "dispatch_ms")
+        now, last = await pipe.execute()
+    parts.clock.calibrate(now, asked)
+    if last is not None and int(last) > parts.clock.now_ms() + CLOCK_SLACK_MS:
+        moved = await parts.schedule.rescue(parts.catalog.list(), parts.settings.check_interval)
+        log.warning("clock_set_back", by_seconds=(int(last) - parts.clock.now_ms()) / 1000, pairs=moved)
 
 
 async def _room(parts: Parts) -> dict[str, int]:

@@ -17,7 +17,7 @@ from redis.typing import EncodableT
 from registry import keys
 from registry.bootstrap import Parts
 from registry.clock import steady
-from registry.health import Status
+from registry.health import Fault, Status
 from registry.ids import SYSTEM, Pair
 from registry.incidents import ANYWHERE, Incident, IncidentKind, dump, open_incidents
 from registry.schedule import Scheduled
@@ -89,9 +89,13 @@ def _ours(whole: Mapping[str, Tally], recent: Mapping[str, Tally], rules: Rules,
     """Our network fails when unrelated connectors get no answer at once; a lower share is enough than for one."""
     for tallies in (whole, recent):
         reached = [name for name, tally in tallies.items() if sum(tally.counts.values())]
-        cut_off = [name for name in reached if tallies[name].share(Ending.CUT_OFF) >= rules.share / 2]
-        connectors, lost = _connectors(reached), _connectors(cut_off)
-        tenants = merged(tallies[name] for name in cut_off).tenants(Ending.CUT_OFF)
+        # By connector, not by endpoint: a few tenants with dead addresses of their own are not the network's end.
+        connectors = {
+            connector: merged(tallies[name] for name in reached if name.startswith(f"{connector}|"))
+            for connector in {name.partition("|")[0] for name in reached}
+        }
+        lost = [name for name, tally in connectors.items() if tally.share(Ending.CUT_OFF) >= rules.share / 2]
+        tenants = merged(connectors[name] for name in lost).tenants(Ending.CUT_OFF)
         if len(lost) > 1 and len(lost) >= PLATFORM_SHARE * len(connectors) and tenants >= rules.tenants:
             told = f"no answer from {len(lost)} of {len(connectors)} unrelated connectors: {', '.join(sorted(lost))}"
             yield Incident(IncidentKind.PLATFORM, ANYWHERE, now_ms, now_ms, tenants, told)
@@ -120,10 +124,6 @@ _LOOKED_FOR: tuple[tuple[IncidentKind, tuple[Ending, ...], str], ...] = (
     (IncidentKind.REJECTIONS, (Ending.REJECTED,), "credentials turned down that worked before"),
     (IncidentKind.LIMITS, (Ending.LIMITED,), "rate limits"),
 )
-
-
-def _connectors(endpoints: Collection[str]) -> set[str]:
-    return {endpoint.partition("|")[0] for endpoint in endpoints}
 
 
 def _continued(known: Incident | None, found: Incident | None, rules: Rules, now_ms: int) -> Incident:
@@ -179,7 +179,8 @@ async def _said(parts: Parts, incidents: Sequence[Incident]) -> dict[str, Status
 async def _down(parts: Parts) -> set[str]:
     """The endpoints whose service check is unhealthy by the vendor's fault."""
     checks = await parts.endpoints.service_checks()
-    return {place.name for pair, place in checks.items() if (await parts.cache.status(pair)).status is Status.UNHEALTHY}
+    read = {place.name: await parts.cache.status(pair) for pair, place in checks.items()}
+    return {name for name, seen in read.items() if seen.status is Status.UNHEALTHY and seen.fault is Fault.VENDOR}
 
 
 async def _write(parts: Parts, before: Sequence[Incident], after: Sequence[Incident]) -> None:

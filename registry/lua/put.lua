@@ -1,7 +1,8 @@
 -- Enters or changes a pair in the schedule.
 -- KEYS: verdict, due, configs, index, fence, changes, events
 -- ARGV: tenant, connector, revision, configuration, reset (1: the old verdict is void), due (ms, 0: now), ttl (ms),
---       who changes it ('' to tell nobody), cap of changes, cap of events
+--       who changes it ('' to tell nobody), cap of changes, cap of events, the revision that reset was judged against
+--       ('' any; over another one the old verdict is void)
 -- Returns 1, or 0 when this revision or a newer one is already there, or a newer one was removed.
 local known = redis.call('HGET', KEYS[3], ARGV[1])
 if known and tonumber(string.match(known, '^%d+')) >= tonumber(ARGV[3]) then return 0 end
@@ -22,7 +23,8 @@ local due = tonumber(ARGV[6])
 if due == 0 then due = now end
 redis.call('ZADD', KEYS[2], due, ARGV[1])
 
-if ARGV[5] == '1' then
+local over = known and string.match(known, '^%d+') or '0'
+if ARGV[5] == '1' or (ARGV[11] ~= '' and ARGV[11] ~= over) then
   local fence = math.max(time[1] * 1000000 + time[2], tonumber(redis.call('GET', KEYS[5]) or 0) + 1)
   redis.call('SET', KEYS[5], string.format('%.0f', fence))
   redis.call('SET', KEYS[1], string.format('{"rv":%s,"fe":%.0f,"k":"w"}', ARGV[3], fence), 'PX', ARGV[7])

@@ -40,12 +40,13 @@ def list_records(*, tenant: Tenant = None, limit: Limit = 50, as_json: AsJson = 
         note("there is no record yet")
     else:
         from rich.table import Table
+        from rich.text import Text
 
         table = Table(box=None, pad_edge=False, header_style="bold")
         for title in ("", "when", "who", "what", "tenant", "connector", "revision", "more"):
             table.add_column(title, overflow="fold")
         for row in rows:
-            table.add_row(*_cells(row))
+            table.add_row(*map(Text, _cells(row)))
         console().print(table)
 
 

@@ -56,13 +56,13 @@ def show_check(status: HealthStatus) -> None:
     screen.print(f"{symbol(status.status, screen)} {status.connector} of {status.tenant_id}: {status.status.value}")
     facts = Table(box=None, show_header=False, pad_edge=False)
     for name, value in _facts(status):
-        facts.add_row(Text(name, style="bold"), value)
+        facts.add_row(Text(name, style="bold"), Text(value))
     screen.print(facts)
     steps = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("step", "outcome", "ms", "error"):
         steps.add_column(name, overflow="fold")
     for step in newest.checks:
-        steps.add_row(step.name, step.status.value, f"{step.duration_ms:.1f}", step.error or "")
+        steps.add_row(step.name, step.status.value, f"{step.duration_ms:.1f}", Text(step.error or ""))
     screen.print()
     screen.print(steps)
 

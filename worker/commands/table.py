@@ -54,7 +54,7 @@ def health_table(statuses: Statuses, console: Console, *, rows: int | None = Non
     by_key = {(pair.tenant, pair.connector): status for pair, status in statuses.items()}
     for tenant in shown:
         cells = [cell(by_key.get((tenant, name)), console) for name in connectors]
-        table.add_row(EVERYBODY if tenant == SYSTEM else tenant, *cells)
+        table.add_row(Text(EVERYBODY if tenant == SYSTEM else tenant), *cells)
     if hidden := set(tenants) - set(shown):
         fine = all(status.reason is Reason.OK for pair, status in statuses.items() if pair.tenant in hidden)
         table.add_row(Text(f"… {len(hidden)} more{', all ok' if fine else ''}", style="dim"))
@@ -81,7 +81,7 @@ def advice(statuses: Statuses, *, most: int | None = None) -> Table:
         who = status.tenant_id or EVERYBODY
         since = "" if status.since_ms is None else duration(max(0.0, (status.read_ms - status.since_ms) / 1000))
         style = _LOOKS[status.status][2]
-        table.add_row(who, status.connector, Text(status.reason.value, style=style), since, status.action)
+        table.add_row(who, status.connector, Text(status.reason.value, style=style), since, Text(status.action))
     if most is not None and len(troubles) > most:
         table.add_row(Text(f"… {len(troubles) - most} more", style="dim"))
     return table

@@ -6,6 +6,7 @@ keys are refused, and only plain values are built.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,12 +15,19 @@ from pathlib import Path
 import yaml
 from yaml.constructor import SafeConstructor
 
+from registry.clean import clean
 from registry.errors import InvalidId
 from registry.ids import Pair, connector_id, tenant_id
 from worker.commands.exits import BadInput
 
 MAX_BYTES = 8 * 1024 * 1024
 """The largest tenants file: some 40,000 configurations."""
+
+MAX_EVENTS = 1_000_000
+"""Values in a tenants file, keys and brackets included."""
+
+_LONG_NUMBER = re.compile(r"[-+]?[0-9_]*(:[0-9_]+){8}")
+"""Base-60 numbers of YAML 1.1, whose reading takes more than linear time."""
 
 MAX_DEPTH = 32
 """How deep mappings and lists may be nested."""
@@ -57,7 +65,7 @@ class TenantsFile:
         """Raise `BadInput` with every problem, if there is one."""
         if self.problems:
             rows = sorted(self.problems, key=lambda problem: problem.line)
-            raise BadInput("\n".join(f"{self._where(row.line)}: {row.sentence}" for row in rows))
+            raise BadInput("\n".join(f"{self._where(row.line)}: {clean(row.sentence, limit=1_000)}" for row in rows))
 
     def _where(self, line: int) -> str:
         return f"{self.name}:{line}" if line else self.name
@@ -128,10 +136,14 @@ def _composed(name: str, text: str) -> yaml.Node | None:
 
 
 def _require_plain(name: str, text: str) -> None:
-    """Refuse aliases and deep nesting while reading, before anything is built."""
+    """Refuse what could grow beyond the file while reading, before anything is built."""
     depth = 0
-    for event in yaml.parse(text, Loader=_Loader):
+    for count, event in enumerate(yaml.parse(text, Loader=_Loader)):
         line = _line(event)
+        if count > MAX_EVENTS:
+            raise BadInput(f"{name}:{line}: more than {MAX_EVENTS} values: split the file")
+        if isinstance(event, yaml.ScalarEvent) and event.style is None and _LONG_NUMBER.match(event.value):
+            raise BadInput(f"{name}:{line}: YAML may read this as a very long number: put it in quotes")
         if isinstance(event, yaml.AliasEvent):
             raise BadInput(f"{name}:{line}: aliases (*{event.anchor}) are not accepted: write the value out")
         if isinstance(event, yaml.CollectionStartEvent):
