@@ -22,7 +22,7 @@ from registry.pace import Pace, fresh_until, in_phase, next_due
 from registry.record import Record, seen
 from registry.tally import BUCKET_MS, Tally, ending
 from registry.thresholds import Thresholds, advance
-from worker.incidents import Rules, judge
+from worker.incidents import Rules, Services, judge
 
 MINUTE = 60_000
 START = 1_763_900_000_000 // MINUTE * MINUTE
@@ -188,7 +188,7 @@ class Simulation:
         for bucket in [bucket for bucket in self.tallies if bucket < first]:
             del self.tallies[bucket]
         before = {incident.id for incident in self.open}
-        self.open = judge(self.tallies, (), self.open, self.rules, now)
+        self.open = judge(self.tallies, Services(), self.open, self.rules, now)
         self.opened += [incident for incident in self.open if incident.id not in before]
 
     def _sample(self, now: int) -> None:

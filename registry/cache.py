@@ -17,6 +17,7 @@ from registry.errors import CacheUnavailable
 from registry.health import HealthStatus, Reason
 from registry.ids import Pair, connector_id, scope_id
 from registry.record import absent, decode, seen
+from registry.route import Route, choose, distrust
 
 Wires: TypeAlias = "list[bytes | None]"
 """Answers of Redis. redis-py's types also admit decoded text, which our connections never ask for."""
@@ -115,8 +116,22 @@ class HealthView:
         return _page(tenant, listed, wires, self._clock.now_ms())
 
     def healthy(self, tenant_id: str | None) -> list[str]:
-        """The tenant's usable connectors (healthy or degraded), sorted."""
-        return sorted(name for name, status in self.statuses(tenant_id).items() if status.healthy)
+        """The tenant's usable connectors (healthy or degraded), sorted; none while Redis is away."""
+        try:
+            return sorted(name for name, status in self.statuses(tenant_id).items() if status.healthy)
+        except CacheUnavailable:
+            if self._strict:
+                raise
+            return []
+
+    def route(self, names: Sequence[str], tenant_id: str, *, allow_unknown: bool = False) -> Route:
+        """The first usable connector of `names`, see `ConnectorRegistry.route`; groups are the caller's to expand."""
+        page = self.statuses(tenant_id, names)
+        try:
+            panic = distrust(self.statuses(tenant_id).values())
+        except CacheUnavailable:
+            panic = distrust(page.values())
+        return choose(names, page, allow_unknown=allow_unknown, panic=panic)
 
     def close(self) -> None:
         """Give the connection back."""

@@ -149,7 +149,10 @@ async def run_check(
         outcome = failure
     except TimeoutError:
         outcome = CheckFailed(Reason.TIMEOUT, f"no complete answer within {timeout:g} s")
-    except (SecretNotFound, InvalidConfig) as error:
+    except SecretNotFound as error:
+        evidence = {"error": SecretNotFound.__name__}
+        outcome = CheckFailed(Reason.MISCONFIGURED, str(error), evidence=evidence)
+    except InvalidConfig as error:
         outcome = CheckFailed(Reason.MISCONFIGURED, str(error))
     except SecretUnavailable as error:
         outcome = CheckFailed(Reason.SECRET_UNAVAILABLE, str(error))

@@ -5,10 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import cast
 
+from msgspec.structs import replace
+
 from registry.announcing import Announcement
 from registry.canary import Canary
 from registry.catalog import Catalog, Loaded
-from registry.check import CheckSession, Discreet, Prepare, Run, build, run_check, service_check, tenant_check
+from registry.check import (
+    OTHERWISE,
+    CheckSession,
+    Discreet,
+    Prepare,
+    Run,
+    build,
+    run_check,
+    service_check,
+    tenant_check,
+)
 from registry.clock import SharedClock
 from registry.connector import Connector, ConnectorConfig
 from registry.endpoints import Endpoints
@@ -76,6 +88,8 @@ class Checker:
             timeout=self._settings.check_timeout,
         )
         verdict = await self._attributed(verdict, self.endpoint(scheduled))
+        if pair.is_service and verdict.fault is Fault.TENANT:  # there is no tenant to blame
+            verdict = replace(verdict, fault=Fault.PLATFORM, action=OTHERWISE[Fault.PLATFORM])
         if (
             verdict.reason is Reason.CREDENTIAL_REJECTED and verdict.fault is Fault.TENANT
         ):  # the cached secret may be the old one of a rotation

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from registry import keys
 from registry.connection import LockError
+from registry.errors import SecretNotFound
 from registry.health import HealthStatus, Reason
 from registry.ids import Pair
-from registry.record import absent, seen
+from registry.record import absent, seen, seen_alone
 from registry.recording import Outcome
 
 if TYPE_CHECKING:
@@ -49,6 +50,9 @@ class Demand:
         if task is None:
             return absent(pair, Reason.NOT_CONFIGURED, parts.clock.now_ms())
         verdict = await parts.checker.check(task.scheduled)
+        if verdict.metadata.get("error") == SecretNotFound.__name__:
+            # The secret is not to be had in this process; whether the workers have it, only they can tell.
+            return seen_alone(pair, verdict, parts.clock.now_ms())
         outcome = Outcome(task, verdict, parts.checker.endpoint(task.scheduled))
         record = (await parts.recorder.record([outcome])).get(pair)
         return seen(pair, record, parts.clock.now_ms()) if record else await parts.cache.status(pair)

@@ -18,7 +18,7 @@ from registry.settings import Settings
 from registry.tally import BUCKET_MS, Ending, Tally, ending
 from tests.plugin import Plugin, plugin_config
 from tests.test_schedule import CONFIG
-from worker.incidents import Rules, detect, judge
+from worker.incidents import Rules, Services, detect, judge
 
 RULES = Rules(share=0.2, tenants=5, window_ms=60_000, hold_ms=900_000)
 GITHUB, SLACK, LINEAR = "github|api.github.com", "slack|slack.com", "linear|api.linear.app"
@@ -38,7 +38,7 @@ def look(
     tallies: dict[str, Tally], down: Collection[str], before: Sequence[Incident], rules: Rules, now: int
 ) -> list[Incident]:
     """Judge tallies that were all made just now."""
-    return judge({now // BUCKET_MS: tallies}, down, before, rules, now)
+    return judge({now // BUCKET_MS: tallies}, Services(down=frozenset(down)), before, rules, now)
 
 
 def kinds(incidents: list[Incident]) -> list[tuple[str, str]]:
@@ -63,7 +63,7 @@ def test_few_failures_are_no_outage(counts: dict[str, int]) -> None:
 def test_what_has_just_begun_is_seen_although_the_minute_was_good() -> None:
     buckets = {bucket: {GITHUB: tally(good=20)} for bucket in range(95, 100)}
     buckets[100] = {GITHUB: tally(good=4, failed=20)}
-    assert kinds(judge(buckets, (), (), RULES, 1_005_000)) == [("outage", GITHUB)]
+    assert kinds(judge(buckets, Services(), (), RULES, 1_005_000)) == [("outage", GITHUB)]
 
 
 def test_one_tenant_failing_often_is_no_outage() -> None:
@@ -243,8 +243,33 @@ async def test_an_address_that_is_refused_is_no_outage_of_a_vendor(settings: Set
     assert task is not None
     verdict = await parts.checker.check(task.scheduled)
     await parts.recorder.record([Outcome(task, verdict, parts.checker.endpoint(task.scheduled))])
-    assert (await parts.cache.status(Pair("github", SYSTEM))).status is Status.UNHEALTHY
+    status = await parts.cache.status(Pair("github", SYSTEM))
+    assert (status.reason, status.fault) == (Reason.MISCONFIGURED, Fault.PLATFORM), "there is no tenant to blame"
     assert await detect(parts) == []
+    await parts.aclose()
+
+
+async def test_when_most_vendors_are_silent_it_is_us_however_few_tenants_there_are(settings: Settings) -> None:
+    gone = dict.fromkeys(("github", "gitlab", "linear", "slack"), "http://127.0.0.1:9")
+    parts = assemble(settings.model_copy(update={"vendor_urls": gone}))
+    await parts.reconciler.run()
+    pairs = [Pair(name, SYSTEM) for name in gone]
+    for _ in range(2):
+        for pair in pairs:
+            task = await parts.schedule.task(pair)
+            assert task is not None
+            verdict = await parts.checker.check(task.scheduled)
+            await parts.recorder.record([Outcome(task, verdict, parts.checker.endpoint(task.scheduled))])
+    assert kinds(await detect(parts)) == [("platform", "*")]
+    again = assemble(parts.settings)
+    task = await again.schedule.task(pairs[0])
+    assert task is not None
+    verdict = await again.checker.check(task.scheduled)
+    await again.recorder.record([Outcome(task, verdict, again.checker.endpoint(task.scheduled))])
+    status = await again.cache.status(pairs[0])
+    assert (status.reason, status.fault) == (Reason.MONITOR_ERROR, Fault.PLATFORM)
+    assert kinds(await detect(again)) == [("platform", "*")], "and it stays open while nobody answers"
+    await again.aclose()
     await parts.aclose()
 
 

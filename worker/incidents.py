@@ -17,9 +17,9 @@ from redis.typing import EncodableT
 from registry import keys
 from registry.bootstrap import Parts
 from registry.clock import steady
-from registry.health import Fault, Status
+from registry.health import Fault, HealthStatus, Reason, Status
 from registry.ids import SYSTEM, Pair
-from registry.incidents import ANYWHERE, Incident, IncidentKind, dump, open_incidents
+from registry.incidents import ANYWHERE, NETWORK, Incident, IncidentKind, dump, open_incidents
 from registry.schedule import Scheduled
 from registry.settings import Settings
 from registry.status_pages import StatusReport, pages, status_reports
@@ -56,20 +56,33 @@ class Rules:
         return cls(settings.incident_share, settings.incident_tenants, int(window * 1000), int(hold * 1000))
 
 
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the service checks say: the endpoints that are `down`, and the connectors whose own address is `silent`.
+
+    `checked` are the connectors whose own address was checked at all. Silent is what gives no answer whatsoever.
+    """
+
+    down: frozenset[str] = frozenset()
+    silent: frozenset[str] = frozenset()
+    checked: frozenset[str] = frozenset()
+
+
 def judge(
-    buckets: Buckets, down: Collection[str], before: Sequence[Incident], rules: Rules, now_ms: int
+    buckets: Buckets, services: Services, before: Sequence[Incident], rules: Rules, now_ms: int
 ) -> list[Incident]:
     """The incidents that are open now.
 
     Args:
         buckets: the tallies of the last `rules.window_ms`.
-        down: the endpoints (``connector|host``) whose service check fails.
+        services: what the service checks say, without any tenant's credential.
         before: what was open at the last look. An incident that is not seen any more closes after one window.
     """
     whole, recent = since(buckets, now_ms - rules.window_ms), since(buckets, now_ms - RECENT_MS)
-    found = {incident.id: incident for incident in _ours(whole, recent, rules, now_ms)}
+    ours = [*_cut_off(services, now_ms), *_ours(whole, recent, rules, now_ms)]
+    found = {incident.id: incident for incident in ours}
     if not any(incident.kind is IncidentKind.PLATFORM for incident in found.values()):
-        theirs = [*_theirs(whole, down, rules, now_ms), *_theirs(recent, (), rules, now_ms)]
+        theirs = [*_theirs(whole, services.down, rules, now_ms), *_theirs(recent, (), rules, now_ms)]
         found |= {incident.id: incident for incident in theirs}
     known = {incident.id: incident for incident in before}
     still = [_continued(known.get(id_), found.get(id_), rules, now_ms) for id_ in {**known, **found}]
@@ -83,6 +96,14 @@ def judge(
         ),
         key=lambda incident: (incident.started_ms, incident.id),
     )
+
+
+def _cut_off(services: Services, now_ms: int) -> Iterator[Incident]:
+    """Our network fails when most vendors' own addresses are silent at once, however few tenants there are."""
+    silent, checked = services.silent, services.checked
+    if len(silent) > 1 and len(silent) >= PLATFORM_SHARE * len(checked):
+        told = f"no answer from {len(silent)} of {len(checked)} unrelated vendors: {', '.join(sorted(silent))}"
+        yield Incident(IncidentKind.PLATFORM, ANYWHERE, now_ms, now_ms, 0, told)
 
 
 def _ours(whole: Mapping[str, Tally], recent: Mapping[str, Tally], rules: Rules, now_ms: int) -> Iterator[Incident]:
@@ -143,7 +164,7 @@ async def detect(parts: Parts) -> list[Incident]:
     now = parts.clock.now_ms()
     before = await open_incidents(parts.redis)
     buckets = await read_tallies(parts.redis, range(parts.settings.shards), now, rules.window_ms)
-    after = judge(buckets, await _down(parts), before, rules, now)
+    after = judge(buckets, await _services(parts), before, rules, now)
     after = with_pages(after, await _said(parts, after))
     await _write(parts, before, after)
     return after
@@ -176,11 +197,27 @@ async def _said(parts: Parts, incidents: Sequence[Incident]) -> dict[str, Status
     return said
 
 
-async def _down(parts: Parts) -> set[str]:
-    """The endpoints whose service check is unhealthy by the vendor's fault."""
+async def _services(parts: Parts) -> Services:
+    """What the service checks say now."""
     checks = await parts.endpoints.service_checks()
-    read = {place.name: await parts.cache.status(pair) for pair, place in checks.items()}
-    return {name for name, seen in read.items() if seen.status is Status.UNHEALTHY and seen.fault is Fault.VENDOR}
+    read = {pair: await parts.cache.status(pair) for pair in checks}
+    own = {pair: status for pair, status in read.items() if pair.tenant == SYSTEM and status.checked_ms is not None}
+    return Services(
+        down=frozenset(
+            checks[pair].name
+            for pair, status in read.items()
+            if status.status is Status.UNHEALTHY and status.fault is Fault.VENDOR
+        ),
+        silent=frozenset(pair.connector for pair, status in own.items() if _is_silent(status)),
+        checked=frozenset(pair.connector for pair in own),
+    )
+
+
+def _is_silent(status: HealthStatus) -> bool:
+    """Did the newest check get no answer? Also when that was found to be our own doing."""
+    reason = status.raw.reason if status.raw else status.reason
+    metadata = status.raw.metadata if status.raw else status.metadata
+    return (reason if reason is not Reason.MONITOR_ERROR else metadata.get("seen")) in NETWORK
 
 
 async def _write(parts: Parts, before: Sequence[Incident], after: Sequence[Incident]) -> None:

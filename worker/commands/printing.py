@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
+PIPED_WIDTH = 240
+"""Columns of a table that another program reads."""
+
+
 def print_json(value: object, *, indent: int | None = 2) -> None:
     """`value` as JSON on stdout; ``indent=None`` gives one line."""
     sys.stdout.write(json.dumps(value, indent=indent, ensure_ascii=False) + "\n")
@@ -29,7 +33,10 @@ def say(text: str) -> None:
 
 
 def console() -> Console:
-    """The terminal. Highlighting is off: colours here always mean a status."""
+    """The terminal. Highlighting is off: colours here always mean a status. What is piped is not wrapped."""
     from rich.console import Console
 
-    return Console(highlight=False)
+    made = Console(highlight=False)
+    if not made.is_terminal:
+        made.width = max(made.width, PIPED_WIDTH)
+    return made

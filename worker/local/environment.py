@@ -64,7 +64,7 @@ def prepare(directory: RunDirectory, *, demo_tenants: int | None, interval: floa
         choice.override("CHECK_INTERVAL", f"{interval:g}")
     choice.keys()
     choice.redis(demo=demo_tenants is not None)
-    choice.pushgateway()
+    choice.pushgateway(demo=demo_tenants is not None)
     choice.metrics()
     url = choice.demo(demo_tenants) if demo_tenants is not None else None
     lines = [f"{name}={_quoted(value)}\n" for name, value in choice.values.items()]
@@ -123,12 +123,12 @@ class _Choice:
         self.default("REDIS_URL", f"unix://{self.directory.socket}?db=1")
         self.default("BROKER_URL", other_database(self.values["REDIS_URL"]))
 
-    def pushgateway(self) -> None:
+    def pushgateway(self, *, demo: bool) -> None:
         """A Pushgateway of our own, unless one is given or none is installed."""
         if self.is_given("PUSHGATEWAY_URL"):
             return
         port = servers.free_port([self._port_before("PUSHGATEWAY_URL")])
-        process = servers.pushgateway(self.directory, port)
+        process = servers.pushgateway(self.directory, port, demo=demo)
         if process is not None:
             self.servers.append(process)
             self.values["PUSHGATEWAY_URL"] = f"http://{servers.LOOPBACK}:{port}"

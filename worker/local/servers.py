@@ -41,12 +41,12 @@ def redis(directory: RunDirectory, data: Path) -> Process:
     return Process("redis", shlex.join(arguments))
 
 
-def pushgateway(directory: RunDirectory, port: int) -> Process | None:
+def pushgateway(directory: RunDirectory, port: int, *, demo: bool) -> Process | None:
     """A Pushgateway on loopback that keeps its gauges over a restart; None when it is not installed."""
     binary = shutil.which("prometheus-pushgateway") or shutil.which("pushgateway")
     if binary is None:
         return None
-    kept = directory.path / "pushgateway.db"
+    kept = directory.data(demo=demo) / "pushgateway.db"  # the demo's gauges are not the user's
     arguments = [binary, f"--web.listen-address={LOOPBACK}:{port}", f"--persistence.file={kept}"]
     return Process("pushgateway", shlex.join(arguments))
 
