@@ -13,7 +13,15 @@ from typing import TypeVar
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from registry.announcing import Announcement
 from registry.bootstrap import assemble
@@ -32,11 +40,13 @@ NAMES, TENANTS = ("plugin", "other"), ("acme", "globex")
 
 
 class Slow(Plugin):
-    """A plugin whose construction lets everybody else go on meanwhile."""
+    """A plugin whose construction waits at the gate."""
+
+    gate = asyncio.Event()
 
     @classmethod
     async def make(cls, config: ConnectorConfig) -> Plugin:
-        await asyncio.sleep(0)
+        await cls.gate.wait()
         return cls(config)
 
 
@@ -86,6 +96,11 @@ class RegistryMachine(RuleBasedStateMachine):
         for tenant in TENANTS:
             self.write_token(tenant)
         self.replica = [self.run(self.started()) for _ in range(2)]
+        Slow.gate = asyncio.Event()  # of this story's loop
+        Slow.gate.set()
+        for name in NAMES:
+            for tenant in TENANTS:
+                self.run(self.configure(self.replica[0], Pair(name, tenant)))
 
     def run(self, work: Coroutine[object, object, T]) -> T:
         return self.loop.run_until_complete(work)
@@ -121,6 +136,7 @@ class RegistryMachine(RuleBasedStateMachine):
         else:
             self.enter(here, name)
 
+    @precondition(lambda self: self.changes % 3 == 0)
     @rule(replica=replicas, name=names)
     def unregister(self, replica: int, name: str) -> None:
         here = self.replica[replica]
@@ -204,22 +220,38 @@ class RegistryMachine(RuleBasedStateMachine):
         token = dict(connector.config.secrets())["token"].get_secret_value()  # type: ignore[union-attr]  # resolved
         assert token == f"token-{pair.tenant}-{self.tokens[pair.tenant]}"
 
-    @rule(replica=replicas, name=names, tenant=tenants, callers=st.integers(2, 4))
-    def get_while_it_changes(self, replica: int, name: str, tenant: str, callers: int) -> None:
-        """Whoever races a change gets the old or the new one; whoever comes after it, the new one."""
+    @rule(replica=replicas, name=names, tenant=tenants, callers=st.integers(1, 3), gone=st.booleans())
+    def get_while_it_changes(self, replica: int, name: str, tenant: str, callers: int, *, gone: bool) -> None:
+        """Whoever races a change gets what was or what is; whoever comes after it, what is."""
         here, pair = self.replica[replica], Pair(name, tenant)
         if name not in here.registered or pair not in self.configs:
             return
 
         async def race() -> None:
             before = self.configs[pair]
-            gets = [here.registry.get(name, tenant_id=tenant, skip_health_check=True) for _ in range(callers)]
-            *got, _ = await asyncio.gather(*gets, self.configure(here, pair))
-            numbers = {plugin.config.settings["number"] for plugin in got if isinstance(plugin, Plugin)}
-            assert numbers <= {before, self.configs[pair]}
-            await self.checked(here, pair)
+            Slow.gate.clear()
+            gets = [
+                asyncio.create_task(here.registry.get(name, tenant_id=tenant, skip_health_check=True))
+                for _ in range(callers)
+            ]
+            await asyncio.wait(gets, timeout=0.01)  # those who need a construction are at the gate
+            if gone:
+                await here.registry.unregister(name)
+            else:
+                await self.configure(here, pair)
+            Slow.gate.set()
+            for got in await asyncio.gather(*gets, return_exceptions=True):
+                if isinstance(got, Plugin):
+                    assert got.config.settings["number"] in {before, self.configs[pair]}
+                else:
+                    assert gone
+                    assert isinstance(got, UnknownConnector)
 
-        self.heard_by_all(replica, race(), Announcement(*pair))
+        self.heard_by_all(replica, race(), Announcement(name) if gone else Announcement(*pair))
+        if gone:
+            for one in self.replica:
+                one.registered.discard(name)
+        self.get(replica, name, tenant)
 
     @rule(target=uses, replica=replicas, name=names, tenant=tenants)
     def begin_use(self, replica: int, name: str, tenant: str) -> Use | None:
@@ -250,6 +282,7 @@ class RegistryMachine(RuleBasedStateMachine):
                 assert not plugin.closed
             elif not plugin.closed:
                 pair = Pair.parse(str(plugin.config.settings["pair"]))
+                assert any(pair.connector in replica.registered for replica in self.replica)
                 self.is_current(plugin, pair)
 
     @invariant()

@@ -16,10 +16,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    Bundle,
     RuleBasedStateMachine,
     invariant,
-    multiple,
     precondition,
     rule,
     run_state_machine_as_test,
@@ -90,10 +88,10 @@ def config(credential: int, label: str) -> ConnectorConfig:
 class ScheduleMachine(RuleBasedStateMachine):
     """Two workers, one store, one Redis."""
 
-    work = Bundle("work")
-    told = Bundle("told")
     pairs = st.sampled_from(PAIRS)
     workers = st.integers(0, 1)
+    ago = st.integers(0, 3)
+    """Which of the latest: 0 is the newest."""
 
     def __init__(self, server: RedisServer, configured: Settings, jumping: Jumping) -> None:
         super().__init__()
@@ -105,8 +103,12 @@ class ScheduleMachine(RuleBasedStateMachine):
         self.keeper, *self.parts = [self.run(self.started()) for _ in range(3)]
         self.store, self.reconciler = self.keeper.store, self.keeper.reconciler
         self.models = {pair: Model() for pair in PAIRS}
-        self.step, self.losses = 0, 0
+        self.works: list[Work] = []
+        self.told: list[StoredConfig] = []
+        self.step = 0
         self.run(self.reconciler.run())
+        for pair in PAIRS:
+            self.set_config(pair, 0, "a", late=False)
 
     def run(self, work: Awaitable[T]) -> T:
         self.step = getattr(self, "step", 0) + 1
@@ -124,19 +126,19 @@ class ScheduleMachine(RuleBasedStateMachine):
 
     # What happens to configurations
 
-    @rule(target=told, pair=pairs, credential=st.integers(0, 1), label=st.sampled_from("ab"), late=st.booleans())
-    def set_config(self, pair: Pair, credential: int, label: str, *, late: bool) -> tuple[int, StoredConfig]:
-        stored = self.run(self.store.set_config(pair, config(credential, label), actor="test"))
+    @rule(pair=pairs, credential=st.integers(0, 1), label=st.sampled_from("ab"), late=st.booleans())
+    def set_config(self, pair: Pair, credential: int, label: str, *, late: bool) -> None:
+        self.told.append(self.run(self.store.set_config(pair, config(credential, label), actor="test")))
         if not late:
-            self.announce(0, (self.losses, stored))
-        return self.losses, stored
+            self.announce(0, 0)
 
-    @rule(worker=workers, told=told)
-    def announce(self, worker: int, told: tuple[int, StoredConfig]) -> None:
-        losses, stored = told
-        if losses == self.losses:  # nobody is paused for as long as it takes to fill a schedule
-            self.run(self.parts[worker].configurations.announce(stored))
-            self.entered(stored)
+    @precondition(lambda self: self.told)
+    @rule(worker=workers, ago=ago)
+    def announce(self, worker: int, ago: int) -> None:
+        """The same change may be announced again, by anybody, after others."""
+        stored = self.told[-1 - ago % len(self.told)]
+        self.run(self.parts[worker].configurations.announce(stored))
+        self.entered(stored)
 
     def entered(self, stored: StoredConfig) -> None:
         model = self.models[stored.pair]
@@ -168,8 +170,8 @@ class ScheduleMachine(RuleBasedStateMachine):
 
     # What happens to checks
 
-    @rule(target=work)
-    def claim(self) -> object:
+    @rule()
+    def claim(self) -> None:
         """Both workers claim at once, as two dispatchers do."""
         tasks, taken = self.run(self.claimed())
         assert len(taken) == len(set(taken)), "claimed twice"
@@ -178,7 +180,7 @@ class ScheduleMachine(RuleBasedStateMachine):
                 assert (pair in taken) is model.due, f"{pair} is due: {model.due}, claimed: {pair in taken}"
             if pair in taken:
                 model.due = False
-        return multiple(*[Work(task, self.step) for task in tasks])
+        self.works += [Work(task, self.step) for task in tasks]
 
     async def claimed(self) -> tuple[list[Task], list[Pair]]:
         claims = await asyncio.gather(*[parts.schedule.claim({"github": 9, "slack": 9}) for parts in self.parts])
@@ -186,15 +188,17 @@ class ScheduleMachine(RuleBasedStateMachine):
         taken = [Pair(claim.connector, tenant) for one in claims for claim in one for tenant in claim.tenants]
         return [task for task in tasks if task.pair in PAIRS], [pair for pair in taken if pair in PAIRS]
 
-    @rule(target=work, worker=workers, pair=pairs)
-    def on_demand(self, worker: int, pair: Pair) -> object:
+    @rule(worker=workers, pair=pairs)
+    def on_demand(self, worker: int, pair: Pair) -> None:
         task = self.run(self.parts[worker].schedule.task(pair))
         assert (task is not None) is (self.models[pair].config is not None)
-        return multiple(*([Work(task, self.step)] if task else []))
+        self.works += [Work(task, self.step)] if task else []
 
-    @rule(worker=workers, work=work, reason=st.sampled_from([Reason.OK, Reason.CREDENTIAL_REJECTED]))
-    def deliver(self, worker: int, work: Work, reason: Reason) -> None:
-        """The same work may be delivered again, by anybody."""
+    @precondition(lambda self: self.works)
+    @rule(worker=workers, ago=ago, reason=st.sampled_from([Reason.OK, Reason.CREDENTIAL_REJECTED]))
+    def deliver(self, worker: int, ago: int, reason: Reason) -> None:
+        """The same result may be delivered again, by anybody, after others."""
+        work = self.works[-1 - ago % len(self.works)]
         parts, pair, model = self.parts[worker], work.task.pair, self.models[work.task.pair]
         verdict = Verdict(reason, Fault.NONE if reason is Reason.OK else Fault.TENANT, parts.clock.now_ms())
         written = self.run(parts.recorder.record([Outcome(work.task, verdict, "github|api.github.com")]))
@@ -203,11 +207,11 @@ class ScheduleMachine(RuleBasedStateMachine):
         if counts:
             model.floor, model.reason, model.due = work.step, reason, False
 
-    @rule(worker=workers, work=work)
-    def release(self, worker: int, work: Work) -> None:
-        self.run(self.parts[worker].schedule.release([work.task.pair]))
-        if self.models[work.task.pair].config is not None:
-            self.models[work.task.pair].due = None  # a worker's idea of now may be milliseconds ahead of Redis'
+    @rule(worker=workers, pair=pairs)
+    def release(self, worker: int, pair: Pair) -> None:
+        self.run(self.parts[worker].schedule.release([pair]))
+        if self.models[pair].config is not None:
+            self.models[pair].due = None  # a worker's idea of now may be milliseconds ahead of Redis'
 
     # What happens to machines
 
@@ -222,7 +226,7 @@ class ScheduleMachine(RuleBasedStateMachine):
     def lose_data(self) -> None:
         with self.server.client() as client:
             client.flushall()
-        self.losses += 1
+        self.told.clear()  # nobody is paused for as long as it takes to fill a schedule again
         self.models = {pair: Model() for pair in PAIRS}
 
     @rule()
@@ -284,7 +288,7 @@ def test_the_schedule_is_what_the_model_says(
 
 
 CHECKED = settings(
-    max_examples=80,
+    max_examples=60,
     stateful_step_count=30,
     deadline=None,
     derandomize=True,
