@@ -167,6 +167,9 @@ def create_registry(settings: Settings | None = None) -> ConnectorRegistry:
 def default() -> ConnectorRegistry:
     """The process's own registry, built from the environment at its first use; a forked process gets another one.
 
+    >>> default() is default()
+    True
+
     It belongs to the event loop that first uses it. A program with several loops makes one registry for each, with
     `create_registry`.
     """

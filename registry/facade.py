@@ -41,6 +41,13 @@ class ConnectorRegistry:
     Build one with `registry.create_registry`; use it as an async context manager, or call `aclose`. It belongs to
     the event loop and the process that first use it: from another one every coroutine raises `WrongLoop`. Reading
     health never calls a vendor or the configuration store.
+
+    >>> import registry
+    >>> reg = registry.create_registry()
+    >>> reg.has("slack"), reg.has("fax")
+    (True, False)
+    >>> async def works(tenant: str) -> bool:
+    ...     return (await reg.health_check("slack", tenant_id=tenant)).healthy
     """
 
     def __init__(self, parts: Parts) -> None:
@@ -266,6 +273,10 @@ class ConnectorRegistry:
 
         When more than half of the tenant's connectors are unknown, it is the monitoring that is not to be trusted:
         the choice then falls open, to what was last known, and says so (`Route.panic`).
+
+        >>> async def chat(reg, tenant):
+        ...     route = await reg.route(["slack", "linear"], tenant_id=tenant)
+        ...     return route.connector or route.explanation
 
         Args:
             names: in order of preference; the name of a group (``ROUTE_GROUPS``) stands for its connectors.

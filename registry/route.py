@@ -44,6 +44,12 @@ def choose(
 ) -> Route:
     """The first healthy one in the caller's order, else the first degraded one; unknown ones only if so asked.
 
+    >>> from registry.health import Fault
+    >>> slow = HealthStatus("slack", "acme", Status.DEGRADED, Reason.SLOW, Fault.VENDOR, read_ms=0)
+    >>> good = HealthStatus("linear", "acme", Status.HEALTHY, Reason.OK, Fault.NONE, read_ms=0)
+    >>> choose(["slack", "linear"], {"slack": slow, "linear": good}).connector
+    'linear'
+
     Args:
         names: in order of preference; one without a status is refused as not registered.
         allow_unknown: with nothing better, take one that is configured but unknown, last known good ones first.

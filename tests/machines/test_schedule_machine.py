@@ -221,7 +221,7 @@ class ScheduleMachine(RuleBasedStateMachine):
         self.run(self.parts[worker].aclose())
         self.parts[worker] = self.run(self.started())
 
-    @precondition(lambda self: self.step % 5 == 0)
+    @precondition(lambda self: self.step % 2 == 0)
     @rule()
     def lose_data(self) -> None:
         with self.server.client() as client:
