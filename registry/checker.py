@@ -97,13 +97,15 @@ class Checker:
         return verdict
 
     def hear(self, announcement: Announcement | None) -> None:
-        """Forget the secrets and tokens that an announcement makes outdated; None: all of them."""
+        """Forget the secrets, tokens and instances that an announcement makes outdated; None: all of them."""
         if announcement is None:
             self._secrets.clear()
             self._tokens.clear()
             self._instances.retire(lambda _: True)
         elif announcement.pair is not None:
             self._forget(announcement.pair)
+        else:
+            self._instances.retire(lambda pair: pair.connector == announcement.connector)
 
     def _forget(self, pair: Pair) -> None:
         self._instances.void(pair)

@@ -7,6 +7,7 @@ import pytest
 
 from registry import keys
 from registry.bootstrap import Parts
+from registry.check import CheckSession
 from registry.errors import CacheUnavailable, NotConfigured, StoreUnavailable, UnknownConnector
 from registry.facade import ConnectorRegistry
 from registry.health import Reason
@@ -91,6 +92,19 @@ async def test_who_registers_again_is_not_reached_by_its_own_announcement(replic
     again = await got(here)
     await forgotten(here._parts, there.set_config("slack", _slack(), tenant_id="acme", actor="test"))
     assert await got(here) is again
+
+
+async def test_a_connector_that_is_registered_anew_is_checked_by_its_new_code(replica: Replicas) -> None:
+    class Better(Plugin):
+        async def check(self, session: CheckSession) -> None:
+            session.warn(Reason.QUOTA_LOW, "the new code looks closer")
+
+    here = await replica()
+    await configure(here)
+    assert (await here.health_check("plugin", tenant_id="acme", max_age=0)).reason is Reason.OK
+    await here.unregister("plugin")
+    here.register("plugin", Better)
+    assert (await here.health_check("plugin", tenant_id="acme", max_age=0)).reason is Reason.QUOTA_LOW
 
 
 async def test_a_rotated_secret_is_read_again_in_every_replica(replica: Replicas, settings: Settings) -> None:
