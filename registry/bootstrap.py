@@ -126,12 +126,15 @@ def _store(settings: Settings) -> TenantConfigStore:
 
 
 def _audit(settings: Settings) -> AuditSink:
-    kind = {"firestore": "file"}.get(settings.config_store, settings.config_store)
-    match kind if settings.audit == "auto" else settings.audit:
+    match settings.config_store if settings.audit == "auto" else settings.audit:
         case "memory":
             from registry.audit.memory import MemoryAudit
 
             return MemoryAudit()
+        case "firestore":
+            from registry.audit.firestore import FirestoreAudit
+
+            return FirestoreAudit(settings.firestore_project, database=settings.firestore_database)
         case "file":
             from registry.audit.lines import LinesAudit
 

@@ -54,8 +54,8 @@ class Settings(BaseSettings):
     secret_manager_prefix: str = Field("connector-", description="How the names of our `gcp://` secrets begin.")
     secret_ttl: Seconds = Field(300.0, description="Seconds a resolved secret is kept in memory.")
 
-    audit: Literal["auto", "sqlite", "file", "memory"] = Field(
-        "auto", description="Where the audit log is kept; `auto`: beside the configurations, with Firestore in a file."
+    audit: Literal["auto", "sqlite", "firestore", "file", "memory"] = Field(
+        "auto", description="Where the audit log is kept; `auto`: beside the configurations."
     )
     audit_path: Path = Field(RUN_DIR / "audit.jsonl", description="The audit log's file, if it is one.")
     audit_reads: bool = Field(default=True, description="Record loads of connectors and first uses of secrets too.")

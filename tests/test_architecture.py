@@ -27,7 +27,7 @@ def test_imports_point_one_way() -> None:
 @pytest.mark.parametrize(
     ("package", "home"),
     [
-        ("google.cloud.firestore", "registry/stores/firestore.py"),
+        ("google.cloud.firestore", ("registry/stores/firestore", "registry/audit/firestore.py")),
         ("google.cloud.secretmanager", "registry/secrets/gcp.py"),
         ("celery", "worker"),
         ("sqlite3", ("registry/stores", "registry/audit/sqlite.py")),

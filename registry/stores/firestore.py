@@ -9,24 +9,19 @@ https://firebase.google.com/docs/firestore/reference/rpc/google.firestore.v1
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import datetime as dt
 import uuid
-import weakref
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, TypeVar
 
-from tenacity import AsyncRetrying, retry_if_exception, stop_before_delay, wait_random_exponential
-
-from registry.clean import clean
 from registry.connector import ConnectorConfig
-from registry.errors import InvalidId, StoreUnavailable
-from registry.extras import lacking
+from registry.errors import InvalidId
 from registry.ids import Pair, decoded, encoded, tenant_id
 from registry.stores import Broken, Change, Changes, Page, Revision, StoredConfig, TenantConfigStore
+from registry.stores.firestore_client import FirestoreClient
 from registry.stores.rows import KEPT_REVISIONS, Row, checked, dumped, following, not_configured, prepared
 from registry.stores.sweep import Position, Sweep
 
@@ -73,12 +68,9 @@ class FirestoreStore(TenantConfigStore):
         budget: float = 5.0,
         overlap: float = 60.0,
     ) -> None:
-        if install := lacking("google.cloud.firestore_v1", "gcp"):
-            raise StoreUnavailable(f"the Firestore store needs another package: {install}")
-        self._project, self._database = project, database
-        self._budget, self._overlap = budget, dt.timedelta(seconds=overlap)
-        self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncClient] = weakref.WeakKeyDictionary()
-        self._closing: set[asyncio.Task[None]] = set()
+        self._firestore = FirestoreClient(project, database=database, budget=budget)
+        self._call, self._select = self._firestore.call, self._firestore.select
+        self._overlap = dt.timedelta(seconds=overlap)
 
     async def get_config(self, pair: Pair) -> StoredConfig:
         pair = checked(pair)
@@ -162,72 +154,13 @@ class FirestoreStore(TenantConfigStore):
         await self._call(lambda client, timeout: client.document("ping/ping").get(retry=None, timeout=timeout))
 
     async def aclose(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._retire(self._clients.get(loop))
-        await asyncio.gather(*(closing for closing in self._closing if closing.get_loop() is loop))
-
-    async def _select(self, query: Callable[[AsyncClient], AsyncQuery]) -> list[Snapshot]:
-        return await self._call(lambda client, timeout: query(client).get(retry=None, timeout=timeout))
+        await self._firestore.aclose()
 
     async def _write(self, items: Sequence[tuple[Pair, str | None]], *, actor: str, expected: int | None) -> list[Row]:
         write_id = uuid.uuid4().hex
         return await self._call(
             lambda client, timeout: _commit(client, timeout, items, actor=actor, expected=expected, write_id=write_id)
         )
-
-    async def _call(self, call: Call[T]) -> T:
-        """Run `call` with a client and the seconds it has, again while that may help, within the budget."""
-        from google.api_core.exceptions import GoogleAPIError, ServiceUnavailable
-        from google.auth.exceptions import GoogleAuthError
-
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._budget
-        retrying = AsyncRetrying(
-            retry=retry_if_exception(_passing),
-            stop=stop_before_delay(self._budget),
-            wait=wait_random_exponential(multiplier=0.05, max=1.0),
-            reraise=True,
-        )
-
-        async def attempt() -> T:
-            client = self._client()
-            try:
-                return await call(client, max(0.1, deadline - loop.time()))
-            except ServiceUnavailable:
-                self._retire(client)
-                raise
-
-        try:
-            return await retrying(attempt)
-        except (GoogleAPIError, GoogleAuthError) as error:
-            message = clean(f"{type(error).__name__} {error}")
-            raise StoreUnavailable(f"the configuration store Firestore cannot be used: {message}") from None
-
-    def _client(self) -> AsyncClient:
-        """The running loop's client: gRPC's channels belong to the loop that made them."""
-        from google.cloud.firestore_v1 import AsyncClient
-
-        loop = asyncio.get_running_loop()
-        if loop not in self._clients:
-            try:
-                self._clients[loop] = AsyncClient(project=self._project, database=self._database)
-            except OSError as error:  # no project is named anywhere
-                raise StoreUnavailable(f"the configuration store Firestore cannot be used: {error}") from None
-        return self._clients[loop]
-
-    def _retire(self, client: AsyncClient | None) -> None:
-        """Close a client when its running calls have ended, and let the next call make another.
-
-        A channel that lost its server waits up to two minutes before it connects again.
-        """
-        loop = asyncio.get_running_loop()
-        if client is None or self._clients.get(loop) is not client:
-            return
-        del self._clients[loop]
-        channel = client._firestore_api.transport.grpc_channel  # noqa: SLF001 - AsyncClient.close() leaves it open
-        closing = loop.create_task(channel.close(grace=self._budget))
-        self._closing.add(closing)
-        closing.add_done_callback(self._closing.discard)
 
 
 async def _commit(
@@ -376,10 +309,3 @@ def _ms(stamp: dt.datetime) -> int:
 
 def _tenant_of(item: tuple[Pair, str]) -> str:
     return item[0].tenant
-
-
-def _passing(error: BaseException) -> bool:
-    """Whether trying again may help: the server is away, overloaded, or somebody else wrote first."""
-    from google.api_core.exceptions import Aborted, Cancelled, ResourceExhausted, ServerError
-
-    return isinstance(error, ServerError | Aborted | Cancelled | ResourceExhausted)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from registry.audit import START, Action, AuditRecord, AuditSink, Broken, Entry, Head, chained, digest, verified
+from registry.audit.firestore import FirestoreAudit
 from registry.audit.lines import LinesAudit
 from registry.audit.memory import MemoryAudit
 from registry.audit.sqlite import SqliteAudit
@@ -20,12 +21,15 @@ SINKS: dict[str, Callable[[Path], AuditSink]] = {
     "memory": lambda _: MemoryAudit(),
     "sqlite": lambda folder: SqliteAudit(folder / "registry.db", busy_timeout=30.0),
     "file": lambda folder: LinesAudit(folder / "audit.jsonl"),
+    "firestore": lambda folder: FirestoreAudit(folder.name.replace("_", "-").lower(), budget=30.0),
 }
-SHARED = ["sqlite", "file"]
+SHARED = ["sqlite", "file", "firestore"]
 
 
 @pytest.fixture(params=SINKS)
 async def sink(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[AuditSink]:
+    if request.param == "firestore":
+        request.getfixturevalue("firestore_host")
     made = SINKS[request.param](tmp_path)
     yield made
     await made.aclose()
@@ -88,7 +92,9 @@ def _append(kind: str, folder: Path, start: int) -> None:
 
 
 @pytest.mark.parametrize("kind", SHARED)
-async def test_processes_append_to_one_chain(kind: str, tmp_path: Path) -> None:
+async def test_processes_append_to_one_chain(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    if kind == "firestore":
+        request.getfixturevalue("firestore_host")
     spawn = multiprocessing.get_context("spawn")
     workers = [spawn.Process(target=_append, args=(kind, tmp_path, 100 * number)) for number in range(3)]
     for worker in workers:
@@ -180,7 +186,15 @@ async def test_a_file_that_ends_in_nonsense_is_not_continued(tmp_path: Path) -> 
         verified(await sink.records())
 
 
-@pytest.mark.parametrize("kind", SHARED)
+async def test_a_firestore_that_is_away_is_a_typed_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", "127.0.0.1:9")
+    sink = FirestoreAudit("test", budget=0.2)
+    with pytest.raises(StoreUnavailable):
+        await sink.append([entry(1)])
+    await sink.aclose()
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "file"])
 async def test_a_sink_that_cannot_be_written_is_a_typed_error(kind: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     sink = SINKS[kind](tmp_path / "file")

@@ -79,7 +79,7 @@ def _firestore(request: pytest.FixtureRequest, directory: Path) -> Backend:
 
     async def spoil(pair: Pair, document: str) -> None:
         path = f"tenant-connectors/{encoded(pair.tenant)}/connectors/{encoded(pair.connector)}"
-        reference = store._client().document(path)
+        reference = store._firestore._client().document(path)
         await reference.update({"document": document})
         await reference.collection("revisions").document("1").update({"document": document})
 

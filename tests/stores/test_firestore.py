@@ -162,10 +162,10 @@ async def test_an_emulator_that_is_killed_and_started_again_is_found_again(
     await patient.set_config(PAIR, config(), actor="ann")
     mortal.kill()
     for _ in range(3):
-        client = store._client()
+        client = store._firestore._client()
         with pytest.raises(StoreUnavailable):
             await store.get_config(PAIR)
-        assert store._client() is not client  # whose channel would wait longer each time before it connects
+        assert store._firestore._client() is not client  # whose channel would wait longer each time before it connects
     waiting = asyncio.create_task(patient.get_config(PAIR))
     await asyncio.to_thread(mortal.start)
     with pytest.raises(NotConfigured):  # the emulator keeps nothing
