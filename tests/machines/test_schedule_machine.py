@@ -92,6 +92,7 @@ class ScheduleMachine(RuleBasedStateMachine):
     workers = st.integers(0, 1)
     ago = st.integers(0, 3)
     """Which of the latest: 0 is the newest."""
+    reasons = st.sampled_from([Reason.OK, Reason.CREDENTIAL_REJECTED])
 
     def __init__(self, server: RedisServer, configured: Settings, jumping: Jumping) -> None:
         super().__init__()
@@ -188,14 +189,17 @@ class ScheduleMachine(RuleBasedStateMachine):
         taken = [Pair(claim.connector, tenant) for one in claims for claim in one for tenant in claim.tenants]
         return [task for task in tasks if task.pair in PAIRS], [pair for pair in taken if pair in PAIRS]
 
-    @rule(worker=workers, pair=pairs)
-    def on_demand(self, worker: int, pair: Pair) -> None:
+    @rule(worker=workers, pair=pairs, at_once=st.none() | reasons)
+    def on_demand(self, worker: int, pair: Pair, at_once: Reason | None) -> None:
         task = self.run(self.parts[worker].schedule.task(pair))
         assert (task is not None) is (self.models[pair].config is not None)
-        self.works += [Work(task, self.step)] if task else []
+        if task is not None:
+            self.works.append(Work(task, self.step))
+            if at_once is not None:
+                self.deliver(worker, 0, at_once)
 
     @precondition(lambda self: self.works)
-    @rule(worker=workers, ago=ago, reason=st.sampled_from([Reason.OK, Reason.CREDENTIAL_REJECTED]))
+    @rule(worker=workers, ago=ago, reason=reasons)
     def deliver(self, worker: int, ago: int, reason: Reason) -> None:
         """The same result may be delivered again, by anybody, after others."""
         work = self.works[-1 - ago % len(self.works)]
