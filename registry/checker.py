@@ -90,10 +90,8 @@ class Checker:
         verdict = await self._attributed(verdict, self.endpoint(scheduled))
         if pair.is_service and verdict.fault is Fault.TENANT:  # there is no tenant to blame
             verdict = replace(verdict, fault=Fault.PLATFORM, action=OTHERWISE[Fault.PLATFORM])
-        if (
-            verdict.reason is Reason.CREDENTIAL_REJECTED and verdict.fault is Fault.TENANT
-        ):  # the cached secret may be the old one of a rotation
-            self._forget(pair)
+        if verdict.reason is Reason.CREDENTIAL_REJECTED and verdict.fault is Fault.TENANT:
+            self._forget(pair)  # what is kept may be the old secret of a rotation
         return verdict
 
     def hear(self, announcement: Announcement | None) -> None:

@@ -21,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from typing import ClassVar
 
@@ -88,19 +89,19 @@ _FAILURES: Mapping[str, Handler] = {
 """Answers that say nothing about the tenant."""
 
 
-class ConnectorConformance:
+class ConnectorConformance(ABC):
     """Subclass it in a test module, with `connector`, `config` and `vendor`; pytest finds the tests."""
 
     connector: ClassVar[type[Connector]]
     """The class under test."""
 
+    @abstractmethod
     def config(self, url: str) -> Mapping[str, object]:
         """A configuration that works with the vendor at `url`; its secrets are clear, made up, and long."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def vendor(self, request: web.BaseRequest) -> web.StreamResponse:
         """What the vendor answers when everything is well, also to a request without a credential."""
-        raise NotImplementedError
 
     def test_the_manifest_is_complete(self) -> None:
         """Name, versions, steps, address, documentation, limits."""

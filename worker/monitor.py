@@ -71,7 +71,8 @@ class Monitor:
         """One pair's check, once its vendor's host has a place; the pair itself when there was none in time."""
         bind_contextvars(tenant=task.pair.tenant, check=task.fence)
         checker = self._parts.checker
-        gate = self._gates[checker.endpoint(task.scheduled)]
+        endpoint = checker.endpoint(task.scheduled)
+        gate = self._gates[endpoint]
         try:
             if gate.locked():
                 async with asyncio.timeout(self._patience):
@@ -81,8 +82,7 @@ class Monitor:
         except TimeoutError:
             return task.pair
         try:
-            verdict = await checker.check(task.scheduled)
-            return Outcome(task, verdict, checker.endpoint(task.scheduled))
+            return Outcome(task, await checker.check(task.scheduled), endpoint)
         finally:
             gate.release()
 
