@@ -56,10 +56,13 @@ def spread(pair: Pair) -> float:
 
 
 def in_phase(pair: Pair, interval: int, now_ms: int) -> int:
-    """The pair's next turn after `now_ms`: at least half an interval away, at its own phase."""
+    """The pair's next turn after `now_ms`: half an interval to a whole one away, at its own phase where that is.
+
+    A pair that was checked shortly before its phase goes half of the way to the turn after it, and is in phase then.
+    """
     phase = int(spread(pair) * interval)
-    turn = now_ms - (now_ms - phase) % interval + interval
-    return turn if turn - now_ms >= interval // 2 else turn + interval
+    wait = interval - (now_ms - phase) % interval
+    return now_ms + (wait if wait >= interval // 2 else (wait + interval) // 2)
 
 
 def next_due(pair: Pair, record: Record, pace: Pace, now_ms: int, interval: float | None = None) -> int:

@@ -22,7 +22,7 @@ DEMO_PACE = {
     "BACKOFF_MAX": "10",
     "CLAIM_LEASE": "20",
     "FRESH_GRACE": "10",
-    "PUBLISH_EVERY": "5",
+    "PUBLISH_EVERY": "1",
     "RECONCILE_EVERY": "5",
     "STATUS_PAGES_EVERY": "10",
 }
