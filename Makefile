@@ -11,7 +11,7 @@ FIT := $(shell [ -x $(BIN)/python ] && [ "$$(cat $(STAMP) 2>/dev/null)" = "$$PWD
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
 run: $(STAMP) ## Run the main job on the embedded default with demo tenants; TENANTS=file.yaml runs your own
@@ -27,6 +27,14 @@ test: $(STAMP) ## Unit, contract and end-to-end tests with real processes
 .PHONY: test-all
 test-all: ## As `test`, with the long ones (marked `long`), and more of what is generated
 	@HYPOTHESIS_PROFILE=thorough $(MAKE) --no-print-directory test PYTEST_ARGS="-m 'long or not long' $(PYTEST_ARGS)"
+
+.PHONY: bench
+bench: $(STAMP) ## Measure what the design asks for; BENCH_ARGS="reads --write" names benchmarks, writes docs/performance.md
+	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+.PHONY: bench-short
+bench-short: $(STAMP) ## As `bench`, in a few minutes: to try it out, not for the record
+	$(BIN)/python -m benchmarks --short $(BENCH_ARGS)
 
 .PHONY: contracts
 contracts: $(STAMP) ## Tell where the vendors' specifications are taken from, and install Prism, which speaks them

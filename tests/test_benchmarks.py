@@ -1,0 +1,57 @@
+"""The benchmarks have one form and one page; they are not run here."""
+
+from __future__ import annotations
+
+import io
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from benchmarks.__main__ import LISTED, PAGE, STUDIES, Measured, page
+from benchmarks.figures import Figure, machine, median_of, table
+from benchmarks.goals import GOALS
+
+HERE = Path(__file__).parent.parent / "benchmarks"
+
+
+def test_every_benchmark_is_listed() -> None:
+    programs = {file.stem for file in HERE.glob("*.py") if "\nif __name__ ==" in file.read_text(encoding="utf-8")}
+    assert programs - {"__main__"} == {*LISTED, *STUDIES}
+
+
+@pytest.mark.parametrize("name", LISTED)
+def test_a_listed_benchmark_tells_its_figures(name: str) -> None:
+    module = import_module(f"benchmarks.{name}")
+    assert callable(module.figures)
+    assert module.__doc__
+
+
+def test_the_page_has_a_row_for_every_figure_to_reach() -> None:
+    lines = PAGE.read_text(encoding="utf-8").splitlines()
+    for goal in GOALS:
+        assert any(line.startswith(f"| {goal.what} | {goal.goal} |") for line in lines), goal.row
+
+
+def test_a_missed_figure_is_said_so() -> None:
+    found = Measured(machine(), [Figure("read", "sync", 2.0, "µs", 1.0, "raw GET", 2.0, "≤ 1.3 ×", reached=False)])
+    row = next(line for line in page({"reads": found}).splitlines() if "cached read" in line)
+    assert "sync: 2 × raw GET (2 µs to 1 µs) | MISSED | `python -m benchmarks.reads`" in row
+
+
+def test_what_was_not_measured_is_said_so() -> None:
+    row = next(line for line in page({}).splitlines() if "cached read" in line)
+    assert "| not measured |" in row
+
+
+def test_the_table_shows_what_was_measured_and_whether_it_is_enough() -> None:
+    console = Console(file=io.StringIO(), width=160)
+    table([Figure("import", "`import registry`", 12.0, "ms", goal="≤ 150 ms", reached=True)], console)
+    assert isinstance(console.file, io.StringIO)
+    assert "│ `import registry` │ 12 ms    │ ≤ 150 ms │ yes     │" in console.file.getvalue()
+
+
+def test_the_median_is_not_moved_by_one_that_was_disturbed() -> None:
+    values = iter([1.0, 100.0, 2.0])
+    assert median_of(3, lambda: next(values)) == 2.0
