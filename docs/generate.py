@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 from verdicts_page import verdicts_page
 
 from registry.settings import Settings
+from worker.families import FAMILIES
 
 DOCS = Path(__file__).parent
 
@@ -37,7 +38,34 @@ def settings_page() -> str:
     )
 
 
-PAGES: Mapping[str, Callable[[], str]] = {"settings.md": settings_page, "verdicts.md": verdicts_page}
+def metrics_page() -> str:
+    """Every family of `worker.families`: name, type, labels, meaning, number of series."""
+    rows = [
+        (f"`{each.name}`", each.kind, ", ".join(f"`{label}`" for label in each.labels), each.meaning, each.series)
+        for each in FAMILIES.values()
+    ]
+    return "\n".join([_METRICS, *(f"| {' | '.join(row)} |" for row in rows), ""])
+
+
+_METRICS = """\
+# Metrics
+
+The publisher pushes them to the Pushgateway, one group a shard (`job="connector_health"`, `shard="0"`, …) and one for
+the system itself (`shard="platform"`), each replaced as a whole: what is removed is gone after the next push.
+`connectors metrics` serves the same at `/metrics`, without `job` and `shard`. Times are Unix seconds.
+
+A gauge on the Pushgateway outlives its publisher, so it means something only while its group's `push_time_seconds` is
+recent: every rule in [ops/prometheus/rules](../ops/prometheus/rules) asks for that. What each alert means is in the
+[runbook](runbook.md). Generated from `worker/families.py` by `make docs`.
+
+| name | type | labels | meaning | series |
+|---|---|---|---|---|"""
+
+PAGES: Mapping[str, Callable[[], str]] = {
+    "settings.md": settings_page,
+    "verdicts.md": verdicts_page,
+    "metrics.md": metrics_page,
+}
 
 
 def stale() -> list[str]:

@@ -162,7 +162,7 @@ def _transition(pair: Pair, previous: Record | None, record: Record) -> str:
 
 
 def _counted(connector: str, group: list[_Write]) -> Counter[str]:
-    """Checks by connector and reason, and the duration histogram (bucket, sum in ms)."""
+    """Checks by connector and reason, transitions by the status they led to, durations (bucket, sum in ms)."""
     counted: Counter[str] = Counter()
     for write in group:
         verdict = write.outcome.verdict
@@ -170,6 +170,8 @@ def _counted(connector: str, group: list[_Write]) -> Counter[str]:
         counted[f"checks|{connector}|{verdict.reason.value}"] += 1
         counted[f"bucket|{connector}|{bucket}"] += 1
         counted[f"sum_ms|{connector}"] += round(verdict.latency_ms)
+        if write.transition:
+            counted[f"turns|{connector}|{write.record.status.value}"] += 1
     return counted
 
 

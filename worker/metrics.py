@@ -1,4 +1,4 @@
-"""From snapshots to metric families. Names, types and labels are told in ``docs/metrics.md``."""
+"""From snapshots to metric families. What each is called and means is told in `worker.families`."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from registry.health import HealthStatus, Status
 from registry.ids import SYSTEM
 from registry.recording import LATENCY_BUCKETS_MS
+from worker.families import counter, gauge, histogram
 from worker.snapshot import PlatformSnapshot, ShardSnapshot
 
 _LEVEL = {Status.HEALTHY: 1.0, Status.DEGRADED: 1.0, Status.UNHEALTHY: 0.0, Status.UNKNOWN: -1.0}
@@ -47,77 +47,50 @@ def shard_families(snapshot: ShardSnapshot, *, tenants: bool) -> Iterator[Metric
 def platform_families(snapshot: PlatformSnapshot) -> Iterator[Metric]:
     """The families about the system itself; they belong to no shard."""
     facts = snapshot.facts
-    last = GaugeMetricFamily(
-        "registry_last_success_timestamp_seconds", "When a periodic task last succeeded.", labels=["task"]
-    )
+    last = gauge("registry_last_success_timestamp_seconds")
     for task in ("dispatch", "publish", "reconcile", "detect", "status_pages"):
         if f"{task}_ms" in facts:
             last.add_metric([task], facts[f"{task}_ms"] / 1000)
     yield last
-    for name, help_text in (
-        ("claimed", "Pairs claimed for a check."),
-        ("coalesced", "Claims that were late by more than an interval and stand for several turns."),
-        ("released", "Claims handed back because the vendor's host had no free place in time."),
-        ("batches_lost", "Batches never heard of again; their pairs became due anew."),
+    for name in ("claimed", "coalesced", "released", "batches_lost"):
+        total = counter(f"registry_{name}_total")
+        total.add_metric([], facts.get(name, 0))
+        yield total
+    for name, values in (
+        ("registry_pairs", {n: pairs for n, (pairs, _) in snapshot.depth.items()}),
+        ("registry_pairs_due", {n: due for n, (_, due) in snapshot.depth.items()}),
+        ("registry_batches_in_flight", snapshot.in_flight),
     ):
-        yield CounterMetricFamily(f"registry_{name}", help_text, value=facts.get(name, 0))
-    for name, help_text, values in (
-        ("registry_pairs", "Scheduled pairs.", {n: pairs for n, (pairs, _) in snapshot.depth.items()}),
-        (
-            "registry_pairs_due",
-            "Pairs whose check is due and unclaimed.",
-            {n: d for n, (_, d) in snapshot.depth.items()},
-        ),
-        ("registry_batches_in_flight", "Batches sent and not finished.", snapshot.in_flight),
-    ):
-        yield _by_connector(name, help_text, values)
-    incidents = GaugeMetricFamily(
-        "registry_incident_tenants",
-        "About how many tenants an open incident touches.",
-        labels=["kind", "connector", "endpoint", "fault"],
-    )
+        yield _by_connector(name, values)
+    incidents = gauge("registry_incident_tenants")
     for incident in snapshot.incidents:
         connector = incident.endpoint.partition("|")[0]
         incidents.add_metric([incident.kind, connector, incident.endpoint, incident.kind.fault], incident.tenants)
     yield incidents
-    yield GaugeMetricFamily("registry_check_processes", "Live check processes.", value=snapshot.children)
-    yield GaugeMetricFamily(
-        "registry_claim_lag_seconds", "How late the latest claims were.", facts.get("lag_ms", 0) / 1000
-    )
-    yield GaugeMetricFamily(
-        "registry_publisher_fence", "Grows with every change of publisher.", value=facts.get("publisher_fence", 0)
-    )
+    for name, value in (
+        ("registry_check_processes", snapshot.children),
+        ("registry_claim_lag_seconds", facts.get("lag_ms", 0) / 1000),
+        ("registry_publisher_fence", facts.get("publisher_fence", 0)),
+        ("registry_shards", snapshot.shards),
+    ):
+        single = gauge(name)
+        single.add_metric([], value)
+        yield single
 
 
 def _aggregates(statuses: Iterable[HealthStatus]) -> Iterator[Metric]:
     counts = Counter((s.connector, s.status, s.reason, s.fault) for s in statuses if s.tenant_id is not None)
-    family = GaugeMetricFamily(
-        "registry_connector_pairs",
-        "Pairs of a connector by effective status, reason and fault.",
-        labels=["connector", "status", "reason", "fault"],
-    )
+    family = gauge("registry_connector_pairs")
     for labels, count in counts.items():
         family.add_metric([str(label.value) if isinstance(label, Status) else str(label) for label in labels], count)
     yield family
 
 
 def _pairs(statuses: Iterable[HealthStatus]) -> Iterator[Metric]:
-    pair = ["connector", "tenant_id"]
-    health = GaugeMetricFamily(
-        "registry_connector_health", "1: usable (healthy or degraded), 0: unhealthy, -1: unknown.", labels=pair
-    )
-    status = GaugeMetricFamily(
-        "registry_connector_status",
-        "Always 1; the labels tell the effective verdict.",
-        labels=[*pair, "status", "reason", "fault"],
-    )
-    checked = GaugeMetricFamily(
-        "registry_connector_last_check_timestamp_seconds", "When the effective verdict was made.", labels=pair
-    )
-    expires = GaugeMetricFamily(
-        "registry_connector_credential_expiry_timestamp_seconds", "When the credential ends, if known.", labels=pair
-    )
-    quota = GaugeMetricFamily("registry_connector_quota_remaining_ratio", "Quota left, 0 to 1, if known.", labels=pair)
+    health, status = gauge("registry_connector_health"), gauge("registry_connector_status")
+    checked = gauge("registry_connector_last_check_timestamp_seconds")
+    expires = gauge("registry_connector_credential_expiry_timestamp_seconds")
+    quota = gauge("registry_connector_quota_remaining_ratio")
     for row in statuses:
         labels = [row.connector, row.tenant_id or SYSTEM]
         health.add_metric(labels, _LEVEL[row.status])
@@ -132,27 +105,24 @@ def _pairs(statuses: Iterable[HealthStatus]) -> Iterator[Metric]:
 
 
 def _checks(counters: Mapping[str, int]) -> Iterator[Metric]:
-    checks = CounterMetricFamily(
-        "registry_health_checks", "Finished checks by their own (raw) reason.", labels=["connector", "reason"]
-    )
-    duration = HistogramMetricFamily(
-        "registry_health_check_duration_seconds", "How long checks took.", labels=["connector"]
-    )
+    checks, turns = counter("registry_health_checks_total"), counter("registry_transitions_total")
+    duration = histogram("registry_health_check_duration_seconds")
+    counted = {"checks": checks, "turns": turns}
     for name, count in counters.items():
-        kind, connector, *rest = name.split("|")
-        if kind == "checks":
-            checks.add_metric([connector, *rest], count)
+        kind, *labels = name.split("|")
+        if kind in counted:
+            counted[kind].add_metric(labels, count)
     for connector in sorted({name.split("|")[1] for name in counters if name.startswith("bucket|")}):
         total, buckets = 0, list[tuple[str, float]]()
         for bound in (*map(str, LATENCY_BUCKETS_MS), "inf"):
             total += counters.get(f"bucket|{connector}|{bound}", 0)
             buckets.append(("+Inf" if bound == "inf" else str(int(bound) / 1000), float(total)))
         duration.add_metric([connector], buckets, counters.get(f"sum_ms|{connector}", 0) / 1000)
-    return iter((checks, duration))
+    return iter((checks, turns, duration))
 
 
-def _by_connector(name: str, help_text: str, values: Mapping[str, int]) -> Metric:
-    family = GaugeMetricFamily(name, help_text, labels=["connector"])
+def _by_connector(name: str, values: Mapping[str, int]) -> Metric:
+    family = gauge(name)
     for connector, value in values.items():
         family.add_metric([connector], value)
     return family

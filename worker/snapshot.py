@@ -34,6 +34,7 @@ class PlatformSnapshot:
     in_flight: Mapping[str, int]
     children: int
     incidents: Sequence[Incident]
+    shards: int
     now_ms: int
 
 
@@ -68,7 +69,8 @@ async def platform_snapshot(parts: Parts) -> PlatformSnapshot:
             pipe.zcard(keys.batches(name))
         facts, children, *flying = await pipe.execute()
     depth, incidents = await parts.schedule.depth(names), await open_incidents(parts.redis)
-    return PlatformSnapshot(_numbers(facts), depth, dict(zip(names, flying, strict=True)), children, incidents, now)
+    in_flight, shards = dict(zip(names, flying, strict=True)), parts.settings.shards
+    return PlatformSnapshot(_numbers(facts), depth, in_flight, children, incidents, shards, now)
 
 
 async def _statuses(parts: Parts, shard: int, pairs: list[Pair]) -> AsyncIterator[HealthStatus]:

@@ -1,0 +1,154 @@
+"""Every metric family: its name, type, labels, what it means, and how many series it makes.
+
+``docs/metrics.md`` is written from this table, and `worker.metrics` takes its families from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One family, named as it is exposed; `series` tells how many there are of it."""
+
+    name: str
+    kind: Literal["gauge", "counter", "histogram"]
+    labels: tuple[str, ...]
+    meaning: str
+    series: str
+
+
+_PAIR = ("connector", "tenant_id")
+_A_PAIR = 'pairs, and the vendors\' own endpoints (`tenant_id="*"`); none with `METRICS_TENANTS=false`'
+
+_TABLE = (
+    Family(
+        "registry_connector_health",
+        "gauge",
+        _PAIR,
+        "1: usable (healthy or degraded), 0: unhealthy, -1: unknown.",
+        _A_PAIR,
+    ),
+    Family(
+        "registry_connector_status",
+        "gauge",
+        (*_PAIR, "status", "reason", "fault"),
+        "Always 1; the labels tell the effective verdict.",
+        _A_PAIR,
+    ),
+    Family(
+        "registry_connector_last_check_timestamp_seconds",
+        "gauge",
+        _PAIR,
+        "When the effective verdict was made.",
+        _A_PAIR,
+    ),
+    Family(
+        "registry_connector_credential_expiry_timestamp_seconds",
+        "gauge",
+        _PAIR,
+        "When the credential ends, if known.",
+        "pairs whose vendor tells it",
+    ),
+    Family(
+        "registry_connector_quota_remaining_ratio",
+        "gauge",
+        _PAIR,
+        "Quota left, 0 to 1, if known.",
+        "pairs whose vendor tells it",
+    ),
+    Family(
+        "registry_connector_pairs",
+        "gauge",
+        ("connector", "status", "reason", "fault"),
+        "Pairs of a connector by effective status, reason and fault.",
+        "connectors × verdicts that occur, in every shard",
+    ),
+    Family(
+        "registry_health_checks_total",
+        "counter",
+        ("connector", "reason"),
+        "Finished checks by their own (raw) reason.",
+        "connectors × reasons that occurred, in every shard",
+    ),
+    Family(
+        "registry_health_check_duration_seconds",
+        "histogram",
+        ("connector",),
+        "How long checks took.",
+        "connectors × 12, in every shard",
+    ),
+    Family(
+        "registry_transitions_total",
+        "counter",
+        ("connector", "status"),
+        "Changes of effective status or reason, by the status they led to.",
+        "connectors × 4, in every shard",
+    ),
+    Family(
+        "registry_last_success_timestamp_seconds",
+        "gauge",
+        ("task",),
+        "When a periodic task last succeeded.",
+        "5",
+    ),
+    Family("registry_claimed_total", "counter", (), "Pairs claimed for a check.", "1"),
+    Family(
+        "registry_coalesced_total",
+        "counter",
+        (),
+        "Claims that were late by more than an interval and stand for several turns.",
+        "1",
+    ),
+    Family(
+        "registry_released_total",
+        "counter",
+        (),
+        "Claims handed back because the vendor's host had no free place in time.",
+        "1",
+    ),
+    Family(
+        "registry_batches_lost_total",
+        "counter",
+        (),
+        "Batches never heard of again; their pairs became due anew.",
+        "1",
+    ),
+    Family("registry_pairs", "gauge", ("connector",), "Scheduled pairs.", "connectors"),
+    Family("registry_pairs_due", "gauge", ("connector",), "Pairs whose check is due and unclaimed.", "connectors"),
+    Family("registry_batches_in_flight", "gauge", ("connector",), "Batches sent and not finished.", "connectors"),
+    Family(
+        "registry_incident_tenants",
+        "gauge",
+        ("kind", "connector", "endpoint", "fault"),
+        "About how many tenants an open incident touches.",
+        "open incidents",
+    ),
+    Family("registry_check_processes", "gauge", (), "Live check processes.", "1"),
+    Family("registry_claim_lag_seconds", "gauge", (), "How late the latest claims were.", "1"),
+    Family("registry_publisher_fence", "gauge", (), "Grows with every change of publisher.", "1"),
+    Family("registry_shards", "gauge", (), "Shards there are: each is a pushed group of its own.", "1"),
+)
+
+FAMILIES: Mapping[str, Family] = {family.name: family for family in _TABLE}
+"""By name, in the order of the page."""
+
+
+def gauge(name: str) -> GaugeMetricFamily:
+    """A gauge of the table, without samples."""
+    return GaugeMetricFamily(name, FAMILIES[name].meaning, labels=FAMILIES[name].labels)
+
+
+def counter(name: str) -> CounterMetricFamily:
+    """A counter of the table, without samples; `name` ends in ``_total``."""
+    return CounterMetricFamily(name, FAMILIES[name].meaning, labels=FAMILIES[name].labels)
+
+
+def histogram(name: str) -> HistogramMetricFamily:
+    """A histogram of the table, without samples."""
+    return HistogramMetricFamily(name, FAMILIES[name].meaning, labels=FAMILIES[name].labels)
