@@ -10,21 +10,26 @@ from collections.abc import Mapping
 from typing import cast
 
 import structlog
+from redis.typing import EncodableT
 
 from registry import keys
 from registry.catalog import Catalog
 from registry.clock import SharedClock, steady
 from registry.configuring import is_reset
 from registry.connection import Redis
+from registry.connector import ConnectorConfig
 from registry.endpoints import Endpoints
 from registry.errors import InvalidConfig, NotConfigured
 from registry.ids import Pair
 from registry.pace import spread
-from registry.schedule import Schedule, Scheduled
+from registry.schedule import Entry, Schedule, Scheduled
 from registry.settings import Settings
 from registry.stores import Change, Changes, TenantConfigStore
 
 log = structlog.get_logger(__name__)
+
+ROUND = 15.0
+"""Seconds of one round after which comparing everything waits for the next one: well within a task's time limit."""
 
 
 class Reconciler:
@@ -44,14 +49,21 @@ class Reconciler:
         self._catalog, self._endpoints, self._clock, self._settings = catalog, endpoints, clock, settings
 
     async def run(self) -> Mapping[str, int]:
-        """One round: everything if it is due or Redis lost its data, else what changed. Returns counts."""
+        """One round: what changed, and a part of comparing everything if that is due or Redis lost its data.
+
+        Returns how many pairs were `changed`, and how many `removed` if a comparison was ended.
+        """
         now, refill = await self._calibrate()
-        full_ms = await self._redis.hget(keys.CURSOR, "full_ms")
-        if refill or full_ms is None or now - int(full_ms) > self._settings.reconcile_full_every * 1000:
-            done = await self._full(now, spread_out=refill)
-        else:
-            cursor = cast("bytes | None", await self._redis.hget(keys.CURSOR, "cursor"))
-            done = {"changed": await self._follow(cursor.decode() if cursor else None, now)}
+        at = await self._progress()
+        changed = await self._follow(at["cursor"], now) if "cursor" in at else 0
+        if refill and at.get("refill") != "1":
+            at = await self._begin(now, refill=True)
+        elif "walk" not in at and now - int(at.get("full_ms", 0)) > self._settings.reconcile_full_every * 1000:
+            at = await self._begin(now, refill=False)
+        done = {"changed": changed}
+        if "walk" in at:
+            compared = await self._compare(at, now)
+            done = {**compared, "changed": compared["changed"] + changed}
         await self._endpoints.schedule_checks(now)
         return done
 
@@ -65,27 +77,56 @@ class Reconciler:
         self._clock.calibrate(now, asked)
         return self._clock.now_ms(), None in epochs
 
-    async def _full(self, now: int, *, spread_out: bool) -> Mapping[str, int]:
-        """Enter whatever the store has; take out what it does not have; say that the index is complete."""
-        shards = range(self._schedule.shards)
-        names = [(shard, name) for shard in shards for name in self._catalog.list()]
-        await self._redis.delete(*[_seen(shard, name) for shard, name in names])
-        changed = await self._follow(None, now, mark=True, spread_out=spread_out)
+    async def _progress(self) -> dict[str, str]:
+        """How far earlier rounds have come: `cursor` of the changes, `full_ms`; `walk`, `refill`, `from_ms`."""
+        wire = cast("Mapping[bytes, bytes]", await self._redis.hgetall(keys.CURSOR))
+        return {name.decode(): value.decode() for name, value in wire.items()}
+
+    async def _begin(self, now: int, *, refill: bool) -> dict[str, str]:
+        """Begin to compare everything. After a loss of data nothing is due at once, or all would be."""
+        await self._redis.delete(*[_seen(shard, name) for shard, name in self._places()])
+        begun: dict[EncodableT, EncodableT] = {"walk": "", "refill": str(int(refill)), "from_ms": str(now)}
+        await self._redis.hset(keys.CURSOR, mapping=begun)
+        return await self._progress()
+
+    async def _compare(self, at: Mapping[str, str], now: int) -> Mapping[str, int]:
+        """Go on entering whatever the store has; at its end take out the rest, and say that the index is complete."""
+        started, changed, cursor, more = steady(), 0, at["walk"] or None, True
+        while more:
+            page = await self._store.changes_since(cursor)
+            changed += await self._apply(page, now, spread_out=at["refill"] == "1")
+            await self._mark(page)
+            cursor, more = page.cursor, page.more
+            await self._redis.hset(keys.CURSOR, "walk", cursor)
+            if more and steady() - started > ROUND:
+                log.info("reconciling", changed=changed)
+                return {"changed": changed}
+        removed = await self._remove_strangers()
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.delete(*[_seen(shard, name) for shard, name in self._places()])
+            for shard in range(self._schedule.shards):
+                pipe.set(keys.epoch(shard), now, nx=True)
+            pipe.hset(keys.CURSOR, "full_ms", str(now))
+            pipe.hsetnx(keys.CURSOR, "cursor", str(cursor))
+            pipe.hdel(keys.CURSOR, "walk", "refill", "from_ms")
+            await pipe.execute()
+        await self._endpoints.forget(int(at["from_ms"]))
+        log.info("reconciled", changed=changed, removed=removed)
+        return {"changed": changed, "removed": removed}
+
+    async def _remove_strangers(self) -> int:
+        """Take out the pairs that the comparison has not met."""
         removed = 0
-        for shard, name in names:
+        for shard, name in self._places():
             strangers = await self._redis.zdiff([keys.due(shard, name), _seen(shard, name)])
             for tenant in cast("list[bytes]", strangers):
                 pair = Pair(name, tenant.decode())
                 removed += not pair.is_service and await self._remove_unknown(pair)
-        async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.delete(*[_seen(shard, name) for shard, name in names])
-            for shard in shards:
-                pipe.set(keys.epoch(shard), now, nx=True)
-            pipe.hset(keys.CURSOR, "full_ms", str(now))
-            await pipe.execute()
-        await self._endpoints.forget(now)
-        log.info("reconciled", changed=changed, removed=removed)
-        return {"changed": changed, "removed": removed}
+        return removed
+
+    def _places(self) -> list[tuple[int, str]]:
+        """Every shard with every connector."""
+        return [(shard, name) for shard in range(self._schedule.shards) for name in self._catalog.list()]
 
     async def _remove_unknown(self, pair: Pair) -> bool:
         """Take a pair out, unless it was configured while we were comparing."""
@@ -98,38 +139,44 @@ class Reconciler:
             pass
         return False
 
-    async def _follow(self, cursor: str | None, now: int, *, mark: bool = False, spread_out: bool = False) -> int:
+    async def _follow(self, cursor: str | None, now: int) -> int:
         """Apply the changes after `cursor`, a page at a time; the cursor is kept after each applied page."""
         changed, more = 0, True
         while more:
-            changes = await self._store.changes_since(cursor)
-            known = await self._schedule.get([change.pair for change in changes.items])
-            for change, scheduled in zip(changes.items, known, strict=True):
-                changed += await self._apply(change, scheduled, now, spread_out=spread_out)
-            await self._endpoints.tell([(c.pair, c.config) for c in changes.items if c.config], now)
-            if mark:
-                await self._mark(changes)
-            cursor, more = changes.cursor, changes.more
+            page = await self._store.changes_since(cursor)
+            changed += await self._apply(page, now, spread_out=False)
+            cursor, more = page.cursor, page.more
             await self._redis.hset(keys.CURSOR, "cursor", cursor)
         return changed
 
-    async def _apply(self, change: Change, scheduled: Scheduled | None, now: int, *, spread_out: bool) -> bool:
-        if scheduled is not None and scheduled.revision >= change.revision:
-            return False
-        if change.deleted:
-            return scheduled is not None and await self._schedule.remove(change.pair, change.revision)
-        if change.config is None:
-            log.error("broken_configuration", pair=str(change.pair), error=change.error)
-            return False
-        due = now + int(spread(change.pair) * self._settings.check_interval * 1000) if spread_out else 0
-        reset = is_reset(scheduled.config if scheduled else None, change.config)
-        return await self._schedule.put(
+    async def _apply(self, page: Changes, now: int, *, spread_out: bool) -> int:
+        """Bring one page of changes into the schedule; how many were news to it?"""
+        changed, entries = 0, list[Entry]()
+        known = await self._schedule.get([change.pair for change in page.items])
+        for change, scheduled in zip(page.items, known, strict=True):
+            if scheduled is not None and scheduled.revision >= change.revision:
+                continue
+            if change.deleted:
+                changed += scheduled is not None and await self._schedule.remove(change.pair, change.revision)
+            elif change.config is None:
+                log.error("broken_configuration", pair=str(change.pair), error=change.error)
+            else:
+                entries.append(self._entry(change, change.config, scheduled, now, spread_out=spread_out))
+        changed += sum(await self._schedule.put_many(entries))
+        await self._endpoints.tell([(c.pair, c.config) for c in page.items if c.config], now)
+        return changed
+
+    def _entry(
+        self, change: Change, config: ConnectorConfig, scheduled: Scheduled | None, now: int, *, spread_out: bool
+    ) -> Entry:
+        interval = config.interval or self._settings.check_interval
+        return Entry(
             change.pair,
             change.revision,
-            change.config,
-            reset=reset,
+            config,
+            reset=is_reset(scheduled.config if scheduled else None, config),
             over=scheduled.revision if scheduled else 0,
-            due_ms=due,
+            due_ms=now + int(spread(change.pair) * interval * 1000) if spread_out else 0,
             announce=not spread_out,
         )
 

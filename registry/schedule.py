@@ -58,6 +58,35 @@ class Scheduled:
 
 
 @dataclass(frozen=True, slots=True)
+class Entry:
+    """What is put into the schedule: a pair with a revision of its configuration.
+
+    Args:
+        config: references only (a clear secret is refused); None for a service check of `base_url`.
+        reset: credential, endpoint or permissions changed, so that the old verdict is void.
+        over: the scheduled revision (0: none) that `reset` was judged against; over any other it is True.
+        due_ms: when to check; 0 means at once.
+        announce: False where nobody can have kept anything of this pair.
+    """
+
+    pair: Pair
+    revision: int
+    config: ConnectorConfig | None
+    reset: bool
+    base_url: str | None = None
+    due_ms: int = 0
+    announce: bool = True
+    over: int | None = None
+
+    @property
+    def wire(self) -> str:
+        """The configuration as the schedule keeps it, without what is not set."""
+        if self.config is None:
+            return json.dumps({"service": self.base_url})
+        return self.config.model_dump_json(exclude_none=True, exclude=None if self.config.settings else {"settings"})
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
     """One pair to check: its configuration, the record to compute from, and the claim's fence."""
 
@@ -96,22 +125,25 @@ class Schedule:
         base_url: str | None = None,
         reset: bool,
         due_ms: int = 0,
-        announce: bool = True,
         over: int | None = None,
     ) -> bool:
         """Enter or change a pair, and tell every replica; False when this revision, or a newer one, was there already.
 
-        Args:
-            config: references only (a clear secret is refused); None for a service check of `base_url`.
-            reset: credential, endpoint or permissions changed, so that the old verdict is void.
-            over: the scheduled revision (0: none) that `reset` was judged against; over any other it is True.
-            due_ms: when to check; 0 means at once.
-            announce: False where nobody can have kept anything of this pair.
+        The arguments are those of `Entry`.
         """
-        text = config.model_dump_json(exclude_none=True) if config else json.dumps({"service": base_url})
-        args: list[str | int] = [pair.tenant, pair.connector, revision, text, int(reset), due_ms, TOMBSTONE_MS]
-        args += [self.origin if announce else "", keys.CHANGES_CAP, keys.EVENTS_CAP, "" if over is None else over]
-        return bool(await self._put(keys=self._keys(pair), args=args))
+        entry = Entry(pair, revision, config, reset, base_url=base_url, due_ms=due_ms, over=over)
+        return (await self.put_many([entry]))[0]
+
+    async def put_many(self, entries: Sequence[Entry]) -> list[bool]:
+        """Enter or change pairs, see `put`; False for each that was there already. Each pair is atomic by itself."""
+        async with self.redis.pipeline(transaction=False) as pipe:
+            for entry in entries:
+                pair, over = entry.pair, "" if entry.over is None else entry.over
+                args: list[str | int] = [pair.tenant, pair.connector, entry.revision, entry.wire, int(entry.reset)]
+                args += [entry.due_ms, TOMBSTONE_MS, self.origin if entry.announce else ""]
+                args += [keys.CHANGES_CAP, keys.EVENTS_CAP, over]
+                await self._put(keys=self._keys(pair), args=args, client=pipe)
+            return [bool(put) for put in await pipe.execute()]
 
     async def remove(self, pair: Pair, revision: int) -> bool:
         """Take a pair out, and tell every replica; its verdict becomes a tombstone. False when a newer one is there."""

@@ -95,3 +95,51 @@ async def test_a_round_without_changes_changes_nothing(parts: Parts, rounds: int
     for _ in range(rounds):
         await parts.reconciler.run()
     assert await scheduled(parts, ACME) == 1
+
+
+async def test_a_comparison_longer_than_a_round_goes_on_in_the_next(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("registry.reconcile.ROUND", 0)
+    await parts.store.set_many([(Pair("github", f"t{n}"), CONFIG) for n in range(1200)], actor="test")
+    assert [await parts.reconciler.run() for _ in range(4)] == [
+        {"changed": 500},
+        {"changed": 500},
+        {"changed": 200, "removed": 0},
+        {"changed": 0},
+    ]
+    assert (await parts.schedule.depth(["github"]))["github"][0] == 1201
+
+
+async def test_an_index_that_is_not_filled_yet_is_not_believed(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("registry.reconcile.ROUND", 0)
+    await parts.store.set_many([(Pair("github", f"t{n}"), CONFIG) for n in range(600)], actor="test")
+    await parts.reconciler.run()
+    assert (await parts.cache.status(Pair("slack", "t1"))).reason is Reason.NOT_CHECKED
+    await parts.reconciler.run()
+    assert (await parts.cache.status(Pair("slack", "t1"))).reason is Reason.NOT_CONFIGURED
+
+
+async def test_changes_are_followed_while_everything_is_compared(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    await parts.store.set_many([(Pair("github", f"t{n}"), CONFIG) for n in range(1200)], actor="test")
+    await parts.reconciler.run()
+    monkeypatch.setattr("registry.reconcile.ROUND", 0)
+    await parts.redis.hset(keys.CURSOR, "full_ms", "0")
+    await parts.reconciler.run()
+    await parts.store.set_config(ACME, CONFIG, actor="test")
+    assert await parts.reconciler.run() == {"changed": 1}, "and the comparison is in its middle"
+    assert await scheduled(parts, ACME) == 1
+
+
+async def test_data_lost_in_the_middle_of_a_comparison_begins_it_anew(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch, redis_server: RedisServer
+) -> None:
+    monkeypatch.setattr("registry.reconcile.ROUND", 0)
+    await parts.store.set_many([(Pair("github", f"t{n}"), CONFIG) for n in range(1200)], actor="test")
+    await parts.reconciler.run()
+    with redis_server.client() as client:
+        client.flushall()
+    for _ in range(3):
+        await parts.reconciler.run()
+    assert (await parts.schedule.depth(["github"]))["github"][0] == 1201
+    assert (await parts.cache.status(Pair("slack", "t1"))).reason is Reason.NOT_CONFIGURED
