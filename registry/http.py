@@ -19,7 +19,6 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.client import IDEMPOTENT_METHODS
 from multidict import CIMultiDict
-from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt
 from yarl import URL
 
 from registry.egress import EgressPolicy
@@ -62,18 +61,17 @@ class VendorHttp:
 
     Args:
         egress: what may be reached.
-        timeout: seconds for one whole request; a check's own deadline is usually shorter.
+        timeout: seconds for one whole request; None leaves it to the caller's own deadline, which every check has.
         connect_timeout: seconds for name look-up, connection and TLS.
     """
 
     def __init__(
-        self, egress: EgressPolicy | None = None, *, timeout: float = 30.0, connect_timeout: float = 5.0
+        self, egress: EgressPolicy | None = None, *, timeout: float | None = None, connect_timeout: float = 5.0
     ) -> None:
         self._egress = egress or EgressPolicy()
         self._timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=connect_timeout)
         self._sessions: dict[str, aiohttp.ClientSession] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._once_more = AsyncRetrying(stop=stop_after_attempt(2), retry=retry_if_exception(_is_reset), reraise=True)
 
     async def request(
         self,
@@ -92,9 +90,12 @@ class VendorHttp:
         """
         target = self._egress.check(url)
         try:
-            if method in IDEMPOTENT_METHODS:  # for these, aiohttp itself tries once more after a reset
+            try:
                 return await self._send(method, target, headers, json, data)
-            return await self._once_more(self._send, method, target, headers, json, data)
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+                if method in IDEMPOTENT_METHODS or isinstance(error, aiohttp.ClientConnectorError):
+                    raise  # aiohttp itself has tried once more; or there never was a connection
+            return await self._send(method, target, headers, json, data)
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             raise _translated(error, target) from error
 
@@ -152,23 +153,17 @@ def user_agent() -> str:
     return f"connector-registry/{framework_version()}"
 
 
-def _is_reset(error: BaseException) -> bool:
-    """Did the vendor close a connection, typically a kept one, before it answered?"""
-    return isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError) and not isinstance(
-        error, aiohttp.ClientConnectorError
-    )
-
-
 async def _read(response: aiohttp.ClientResponse) -> bytes:
     """The decoded body, chunk by chunk, so that no more than a chunk over the limit is ever held."""
     if (response.content_length or 0) <= BODY_LIMIT:
-        body = bytearray()
-        async for chunk in response.content.iter_chunked(_CHUNK):
-            body += chunk
-            if len(body) > BODY_LIMIT:
-                break
-        else:
-            return bytes(body)
+        body = await response.content.read(_CHUNK)
+        if response.content.at_eof():
+            return body  # as nearly always
+        held = bytearray(body)
+        while len(held) <= BODY_LIMIT:
+            if response.content.at_eof():
+                return bytes(held)
+            held += await response.content.read(_CHUNK)
     response.close()
     raise CheckFailed(
         Reason.BAD_RESPONSE, f"the answer is larger than {BODY_LIMIT} bytes", evidence={"http_status": response.status}

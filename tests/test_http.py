@@ -209,6 +209,19 @@ async def test_a_body_of_exactly_the_limit_is_read(serve: Serve, vendor_http: Ve
     assert len(answer.body) == BODY_LIMIT
 
 
+async def test_a_body_of_one_byte_more_is_refused_also_without_a_declared_length(
+    serve: Serve, vendor_http: VendorHttp
+) -> None:
+    async def chunked(request: web.BaseRequest) -> web.StreamResponse:
+        response = web.StreamResponse()
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+        await response.write(b"x" * (BODY_LIMIT + 1))
+        return response
+
+    assert "larger" in (await failure(vendor_http, await serve(chunked))).message
+
+
 @pytest.mark.parametrize("method", ["GET", "POST"])
 async def test_a_kept_connection_that_the_vendor_closed_is_replaced_once(
     wire: Callable[[Talk], Awaitable[str]], vendor_http: VendorHttp, method: str
