@@ -17,6 +17,9 @@ PREFIX = "cr1"
 CHILDREN = f"{PREFIX}:children"
 """Sorted set of live check processes: id → Unix ms of the last sign of life."""
 
+RUNNING = f"{PREFIX}:running"
+"""Hash: id of a check process → checks it runs, at its last sign of life."""
+
 PLATFORM = f"{PREFIX}:platform"
 """Hash of the system's own counters and last success times."""
 
@@ -109,6 +112,11 @@ def witnesses(shard: int, bucket: int) -> str:
 def batches(connector: str) -> str:
     """Sorted set of the connector's batches in flight: id → Unix ms at which it counts as lost."""
     return f"{PREFIX}:batches:{connector}"
+
+
+def lags(minute: int) -> str:
+    """Hash with a TTL: how late things were in one minute (Unix time), as buckets of histograms."""
+    return f"{PREFIX}:lags:{minute}"
 
 
 def lock(shard: int, pair: Pair) -> str:

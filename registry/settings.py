@@ -118,6 +118,10 @@ class Settings(BaseSettings):
     metrics_tenants: bool = Field(default=True, description="Series for every pair; false leaves only the aggregates.")
     metrics_host: str = Field("127.0.0.1", description="Address `/metrics` is served at.")
     metrics_port: int = Field(9464, ge=0, le=65535, description="Port `/metrics` is served at; 0: any free one.")
+    heartbeat_dir: Path = Field(
+        RUN_DIR / "heartbeats", description="Heartbeat files of this host's processes, for probes; one a container."
+    )
+    heartbeat_stale: Seconds = Field(60.0, description="Seconds without a heartbeat after which a process hangs.")
     log_format: Literal["auto", "json", "console"] = Field("auto", description="`auto`: console on a terminal.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="What is logged.")
 

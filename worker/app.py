@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -12,19 +13,25 @@ from celery import Celery, signals
 
 from beat_schedule import beat_schedule
 from registry import keys
-from registry.connection import AWAY
+from registry.connection import AWAY, connect_sync
 from registry.logs import configure_logs
 from registry.settings import Settings, load_settings
+from worker.batch import Batch
 from worker.monitor import Monitor
 from worker.runtime import Runtime
+from worker.turning import Turning, role_of, turn
 
 if TYPE_CHECKING:
     from celery.worker import WorkController
+    from celery.worker.request import Request
 
     from registry.bootstrap import Parts
 
 SIGN_OF_LIFE = 5.0
 """Seconds between two signs of life of a check process."""
+
+FORGOTTEN_MS = 60_000
+"""A check process that has not been heard of for so long is taken from the list of those alive."""
 
 settings: Settings = load_settings()
 app = Celery("connectors", include=["worker.tasks"])
@@ -64,10 +71,12 @@ app.conf.update(
     worker_enable_remote_control=True,
     worker_send_task_events=False,
     # a schedule file could be torn by a kill; static entries need no memory of their last run
-    beat_scheduler="celery.beat:Scheduler",
+    beat_scheduler="worker.turning:BeatingScheduler",
     beat_max_loop_interval=1,
     beat_schedule=beat_schedule(settings),
+    worker_consumer="worker.turning:BeatingConsumer",
 )
+app.steps["worker"].add(Turning)
 
 
 class _Process:
@@ -110,21 +119,57 @@ def _remember_queues(sender: WorkController, **_: object) -> None:
 
 @signals.worker_process_init.connect
 def _start(**_: object) -> None:
-    if "checks" in _Process.queues:
-        parts = runtime().parts
-        runtime().start(_live(parts))
+    checks, parts = "checks" in _Process.queues, runtime().parts
+    runtime().start(turn(role_of(_Process.queues), monitor().lags))
+    runtime().start(_live(parts, monitor(), checks=checks))
+    if checks:
         runtime().start(parts.announcements.follow())
 
 
 @signals.worker_process_shutdown.connect
 def _stop(**_: object) -> None:
     if _Process.runtime is not None and _Process.monitor is not None:
-        _Process.runtime.close(_Process.monitor.drain)
+        _Process.runtime.close(_Process.monitor.drain, _leave)
 
 
-async def _live(parts: Parts) -> None:
-    """Tell `dispatch`, for as long as this check process lives, that it is there."""
+@signals.task_revoked.connect
+def _count_expired(request: Request, *, expired: bool, **_: object) -> None:
+    """A batch that waited too long is not in flight any more; its pairs become due again by their lease."""
+    if not expired or request.name != "check_batch":
+        return
+    batch = Batch.read(request.args[0])
+    with suppress(*AWAY), connect_sync(settings.redis_url, settings.redis_timeout) as redis:
+        redis.zrem(keys.batches(batch.connector), batch.id)
+        redis.hincrby(keys.PLATFORM, "batches_expired", 1)
+
+
+async def _live(parts: Parts, monitor: Monitor, *, checks: bool) -> None:
+    """For as long as this child lives, tell what it has observed, and tell `dispatch` that a check process is there."""
     while True:
         with suppress(*AWAY):  # when Redis is away everything else says so; the next sign comes soon
-            await parts.redis.zadd(keys.CHILDREN, {owner(): parts.clock.now_ms()})
+            now = parts.clock.now_ms()
+            await monitor.lags.flush(parts.redis, now)
+            if checks:
+                async with parts.redis.pipeline(transaction=False) as pipe:
+                    pipe.zadd(keys.CHILDREN, {owner(): now})
+                    pipe.hset(keys.RUNNING, owner(), str(monitor.running))
+                    pipe.zrange(keys.CHILDREN, "-inf", str(now - FORGOTTEN_MS), byscore=True)
+                    *_, dead = await pipe.execute()
+                await _forget(parts, dead)
         await asyncio.sleep(SIGN_OF_LIFE)
+
+
+async def _leave() -> None:
+    """The last sign of life."""
+    parts = runtime().parts
+    with suppress(*AWAY):
+        await monitor().lags.flush(parts.redis, parts.clock.now_ms())
+        await _forget(parts, [owner()])
+
+
+async def _forget(parts: Parts, children: Sequence[str | bytes]) -> None:
+    if children:
+        async with parts.redis.pipeline(transaction=False) as pipe:
+            pipe.zrem(keys.CHILDREN, *children)
+            pipe.hdel(keys.RUNNING, *children)
+            await pipe.execute()

@@ -17,6 +17,7 @@ from registry.clock import steady
 from registry.record import CLOCK_SLACK_MS
 from registry.schedule import Claim
 from worker.batch import Batch, batched
+from worker.lags import Lags
 
 log = structlog.get_logger(__name__)
 
@@ -96,7 +97,10 @@ async def _in_flight(parts: Parts, batches: list[Batch]) -> None:
 async def _count(parts: Parts, claims: list[Claim]) -> None:
     """What was late by more than an interval has missed a turn: one check makes up for all of them."""
     interval = parts.settings.check_interval * 1000
-    late = [late for claim in claims for late in claim.late_ms]
+    late, lags = [late for claim in claims for late in claim.late_ms], Lags()
+    for ms in late:
+        lags.observe("schedule", ms)
+    await lags.flush(parts.redis, parts.clock.now_ms())
     async with parts.redis.pipeline(transaction=False) as pipe:
         pipe.hincrby(keys.PLATFORM, "claimed", len(late))
         pipe.hincrby(keys.PLATFORM, "coalesced", sum(1 for ms in late if ms > interval))

@@ -13,6 +13,7 @@ from registry.health import HealthStatus, Status
 from registry.ids import SYSTEM
 from registry.recording import LATENCY_BUCKETS_MS
 from worker.families import counter, gauge, histogram
+from worker.lags import LOOP, STAGES, buckets
 from worker.snapshot import PlatformSnapshot, ShardSnapshot
 
 _LEVEL = {Status.HEALTHY: 1.0, Status.DEGRADED: 1.0, Status.UNHEALTHY: 0.0, Status.UNKNOWN: -1.0}
@@ -52,7 +53,8 @@ def platform_families(snapshot: PlatformSnapshot) -> Iterator[Metric]:
         if f"{task}_ms" in facts:
             last.add_metric([task], facts[f"{task}_ms"] / 1000)
     yield last
-    for name in ("claimed", "coalesced", "released", "batches_lost"):
+    yield from _lags(facts)
+    for name in ("claimed", "coalesced", "released", "batches_lost", "batches_expired"):
         total = counter(f"registry_{name}_total")
         total.add_metric([], facts.get(name, 0))
         yield total
@@ -62,6 +64,10 @@ def platform_families(snapshot: PlatformSnapshot) -> Iterator[Metric]:
         ("registry_batches_in_flight", snapshot.in_flight),
     ):
         yield _by_connector(name, values)
+    waiting = gauge("registry_queue_depth")
+    for queue, length in snapshot.queues.items():
+        waiting.add_metric([queue], length)
+    yield waiting
     incidents = gauge("registry_incident_tenants")
     for incident in snapshot.incidents:
         connector = incident.endpoint.partition("|")[0]
@@ -69,6 +75,7 @@ def platform_families(snapshot: PlatformSnapshot) -> Iterator[Metric]:
     yield incidents
     for name, value in (
         ("registry_check_processes", snapshot.children),
+        ("registry_checks_in_flight", snapshot.running),
         ("registry_claim_lag_seconds", facts.get("lag_ms", 0) / 1000),
         ("registry_publisher_fence", facts.get("publisher_fence", 0)),
         ("registry_shards", snapshot.shards),
@@ -76,6 +83,14 @@ def platform_families(snapshot: PlatformSnapshot) -> Iterator[Metric]:
         single = gauge(name)
         single.add_metric([], value)
         yield single
+
+
+def _lags(facts: Mapping[str, int]) -> Iterator[Metric]:
+    stages, loop = histogram("registry_check_lag_seconds"), histogram("registry_loop_lag_seconds")
+    for stage in STAGES:
+        stages.add_metric([stage], *buckets(facts, stage))
+    loop.add_metric([], *buckets(facts, LOOP))
+    return iter((stages, loop))
 
 
 def _aggregates(statuses: Iterable[HealthStatus]) -> Iterator[Metric]:

@@ -22,6 +22,7 @@ from registry.ids import Pair
 from registry.recording import Outcome
 from registry.schedule import Task
 from worker.batch import Batch
+from worker.lags import Lags
 
 log = structlog.get_logger(__name__)
 
@@ -32,13 +33,17 @@ HARVEST_EVERY = 1.0
 
 
 class Monitor:
-    """Checks batches. One a process; it lives on the process's event loop."""
+    """Checks batches. One a process; it lives on the process's event loop.
+
+    `lags` is how late its checks were, `running` how many run now.
+    """
 
     def __init__(self, parts: Parts) -> None:
         self._parts, self._patience = parts, parts.settings.batch_patience
         limit = parts.settings.host_concurrency
         self._gates: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(limit))
         self._behind: set[asyncio.Task[None]] = set()
+        self.lags, self.running = Lags(), 0
 
     async def check_batch(self, batch: Batch) -> None:
         """Check the pairs of a batch; returns when all are recorded, or the batch's patience ends."""
@@ -81,10 +86,14 @@ class Monitor:
                 await gate.acquire()
         except TimeoutError:
             return task.pair
+        started, self.running = steady(), self.running + 1
+        self.lags.observe("queue", self._parts.clock.now_ms() - task.fence / 1000)  # a fence is the time of its claim
         try:
             return Outcome(task, await checker.check(task.scheduled), endpoint)
         finally:
             gate.release()
+            self.running -= 1
+            self.lags.observe("check", (steady() - started) * 1000)
 
     async def _finish(self, checks: Collection[Check]) -> None:
         """Write the checks that end behind their batch, a harvest at a time."""

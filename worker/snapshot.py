@@ -11,10 +11,15 @@ from registry import keys
 from registry.bootstrap import Parts
 from registry.cache import Wires
 from registry.clock import steady
+from registry.connection import AWAY, connect
 from registry.health import HealthStatus, Reason
 from registry.ids import SYSTEM, Pair
 from registry.incidents import Incident, open_incidents
 from registry.record import absent, decode, seen
+from worker.lags import recent
+
+QUEUES = ("dispatch", "checks", "publish")
+"""Celery's queues."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +32,18 @@ class ShardSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class PlatformSnapshot:
-    """The system's own state: its counters and last success times (ms), and per connector (pairs, due pairs)."""
+    """The system's own state: its counters and last success times (ms), and per connector (pairs, due pairs).
+
+    `in_flight` are batches by connector, `running` checks, `recent` what `worker.lags` counted in the last minutes,
+    `queues` the messages that wait, by queue; empty when the broker did not answer.
+    """
 
     facts: Mapping[str, int]
+    recent: Mapping[str, int]
     depth: Mapping[str, tuple[int, int]]
     in_flight: Mapping[str, int]
+    queues: Mapping[str, int]
+    running: int
     children: int
     incidents: Sequence[Incident]
     shards: int
@@ -64,13 +76,33 @@ async def platform_snapshot(parts: Parts) -> PlatformSnapshot:
     names, now = parts.catalog.list(), parts.clock.now_ms()
     async with parts.redis.pipeline(transaction=False) as pipe:
         pipe.hgetall(keys.PLATFORM)
-        pipe.zcount(keys.CHILDREN, now - 20_000, "+inf")
+        pipe.zrange(keys.CHILDREN, str(now - 20_000), "+inf", byscore=True)
+        pipe.hgetall(keys.RUNNING)
         for name in names:
             pipe.zcard(keys.batches(name))
-        facts, children, *flying = await pipe.execute()
-    depth, incidents = await parts.schedule.depth(names), await open_incidents(parts.redis)
-    in_flight, shards = dict(zip(names, flying, strict=True)), parts.settings.shards
-    return PlatformSnapshot(_numbers(facts), depth, in_flight, children, incidents, shards, now)
+        facts, children, running, *flying = await pipe.execute()
+    return PlatformSnapshot(
+        facts=_numbers(facts),
+        recent=await recent(parts.redis, now),
+        depth=await parts.schedule.depth(names),
+        in_flight=dict(zip(names, flying, strict=True)),
+        queues=await _queues(parts),
+        running=sum(int(running.get(child, 0)) for child in children),
+        children=len(children),
+        incidents=await open_incidents(parts.redis),
+        shards=parts.settings.shards,
+        now_ms=now,
+    )
+
+
+async def _queues(parts: Parts) -> dict[str, int]:
+    broker = connect(parts.settings.broker_redis_url, parts.settings.redis_timeout)
+    try:
+        return {queue: int(await broker.llen(queue)) for queue in QUEUES}
+    except AWAY:
+        return {}
+    finally:
+        await broker.aclose()
 
 
 async def _statuses(parts: Parts, shard: int, pairs: list[Pair]) -> AsyncIterator[HealthStatus]:

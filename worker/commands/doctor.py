@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,11 +13,21 @@ if TYPE_CHECKING:
     from worker.commands.diagnosis import Finding
 
 
-def doctor(*, as_json: AsJson = False) -> None:
+Live = Annotated[
+    str | None,
+    typer.Option("--live", metavar="ROLE", help="Read only the heartbeats of beat, dispatch, checks or publish here."),
+]
+
+
+def doctor(*, live: Live = None, as_json: AsJson = False) -> None:
     """Look at Redis, broker, store, Pushgateway, workers, beat, schedule, connectors and secrets.
 
-    Exit code: 0 everything is well, 1 something is wrong; each such line says what to do.
+    Exit code: 0 everything is well, 1 something is wrong; each such line says what to do. With `--live`: 0 the role's
+    processes here work, 1 one hangs or is missing; nothing else is asked, so that a probe may ask often.
     """
+    if live is not None:
+        raise typer.Exit(_live(live))
+
     import asyncio
 
     from worker.commands.diagnosis import diagnose
@@ -42,3 +52,18 @@ def doctor(*, as_json: AsJson = False) -> None:
 
 def _exit(findings: list[Finding]) -> Exit:
     return Exit.OK if all(finding.ok for finding in findings) else Exit.PROBLEM
+
+
+def _live(role: str) -> Exit:
+    from registry.settings import load_settings
+    from worker.commands.exits import BadInput
+    from worker.commands.printing import note
+    from worker.heartbeat import ROLES, trouble
+
+    if role not in ROLES:
+        raise BadInput(f"--live: there is no role {role}; the roles are {', '.join(ROLES)}")
+    settings = load_settings()
+    told = trouble(settings.heartbeat_dir, role, settings.heartbeat_stale)
+    if told:
+        note(told)
+    return Exit.PROBLEM if told else Exit.OK
