@@ -170,10 +170,10 @@ class Simulation:
         if ended is not None:
             self.tallies[now // BUCKET_MS].setdefault(endpoint, Tally()).add(ended, pair.tenant)
         record = advance(previous, raw, self.thresholds, revision=1, fence=now)
-        due = next_due(pair, record, self.pace, now)
+        due = next_due(pair, record, self.pace, now, self.pace.interval)
         if trouble and trouble.name == REVOKED:  # it ends by a saved configuration, which is checked at once
             due = min(due, START + trouble.end * MINUTE)
-        self.records[pair] = replace(record, fresh_until_ms=fresh_until(record, due, self.pace))
+        self.records[pair] = replace(record, fresh_until_ms=fresh_until(record, due, self.pace, self.pace.interval))
         self._notify(trouble, record)
         return due
 

@@ -21,7 +21,7 @@ from registry.connector import ConnectorConfig
 from registry.endpoints import Endpoints
 from registry.errors import InvalidConfig, NotConfigured
 from registry.ids import Pair
-from registry.pace import spread
+from registry.pace import Pace, spread
 from registry.schedule import Entry, Schedule, Scheduled
 from registry.settings import Settings
 from registry.stores import Change, Changes, TenantConfigStore
@@ -47,6 +47,7 @@ class Reconciler:
     ) -> None:
         self._redis, self._schedule, self._store = redis, schedule, store
         self._catalog, self._endpoints, self._clock, self._settings = catalog, endpoints, clock, settings
+        self._pace = Pace.of(settings)
 
     async def run(self) -> Mapping[str, int]:
         """One round: what changed, and a part of comparing everything if that is due or Redis lost its data.
@@ -169,14 +170,13 @@ class Reconciler:
     def _entry(
         self, change: Change, config: ConnectorConfig, scheduled: Scheduled | None, now: int, *, spread_out: bool
     ) -> Entry:
-        interval = config.interval or self._settings.check_interval
         return Entry(
             change.pair,
             change.revision,
             config,
             reset=is_reset(scheduled.config if scheduled else None, config),
             over=scheduled.revision if scheduled else 0,
-            due_ms=now + int(spread(change.pair) * interval * 1000) if spread_out else 0,
+            due_ms=now + int(spread(change.pair) * self._pace.every(change.pair, config)) if spread_out else 0,
             announce=not spread_out,
         )
 

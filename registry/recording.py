@@ -49,6 +49,7 @@ class _Write:
     outcome: Outcome
     record: Record
     wire: bytes
+    ttl_ms: int
     due_ms: int
     transition: str
 
@@ -89,12 +90,14 @@ class Recorder:
         if previous is not None and not previous.precedes(revision, task.fence):
             return None
         now, config = self._clock.now_ms(), task.scheduled.config
-        interval = config.interval if config else None
-        rules = replace(self._rules, interval_ms=int(interval * 1000)) if interval else self._rules
+        every = self._pace.every(task.pair, config)
+        usual = max(every, task.share)
+        rules = self._rules if usual == self._rules.interval_ms else replace(self._rules, interval_ms=usual)
         record = advance(previous, verdict, rules, revision=revision, fence=task.fence)
-        due = next_due(task.pair, record, self._pace, now, interval)
-        record = changed(record, fresh_until_ms=fresh_until(record, due, self._pace, interval))
-        return _Write(outcome, record, encode(record), due, _transition(task.pair, previous, record))
+        due = next_due(task.pair, record, self._pace, now, every, task.share)
+        record = changed(record, fresh_until_ms=fresh_until(record, due, self._pace, every, task.share))
+        ttl = hard_ttl(task.pair, record.fresh_until_ms, now, usual)
+        return _Write(outcome, record, encode(record), ttl, due, _transition(task.pair, previous, record))
 
     async def _write(self, writes: list[_Write], written: dict[Pair, Record]) -> list[Outcome]:
         groups: dict[tuple[int, str], list[_Write]] = {}
@@ -120,14 +123,12 @@ class Recorder:
         return lost
 
     def _args(self, connector: str, group: list[_Write]) -> list[str | int | bytes]:
-        now = self._clock.now_ms()
         counted, tallied = _counted(connector, group), _tallied(group)
         args: list[str | int | bytes] = [keys.EVENTS_CAP, len(group), len(counted), len(tallied), KEPT_MS]
         for write in group:
             task = write.outcome.task
-            ttl = hard_ttl(task.pair, write.record.fresh_until_ms, self._pace, now)
             head = task.previous.head if task.previous else ""
-            args += [task.pair.tenant, head, write.wire, ttl, write.due_ms, write.transition]
+            args += [task.pair.tenant, head, write.wire, write.ttl_ms, write.due_ms, write.transition]
         for name, increment in (*counted.items(), *((name, len(slots)) for name, slots in tallied.items())):
             args += [name, increment]
         return args + [f"{name}|{slot}" for name, slots in tallied.items() for slot in dict.fromkeys(slots)]

@@ -11,6 +11,7 @@ import json
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from math import inf
 from typing import cast
 from uuid import uuid4
 
@@ -88,11 +89,17 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One pair to check: its configuration, the record to compute from, and the claim's fence."""
+    """One pair to check: its configuration, the record to compute from, and the claim's fence.
+
+    A budget (`registry.budget`) adds the pair's `share` of it (milliseconds between two checks that it leaves the
+    pair), and until when the check may begin (`steady` seconds).
+    """
 
     scheduled: Scheduled
     previous: Record | None
     fence: int
+    share: int = 0
+    begin_until: float = inf
 
     @property
     def pair(self) -> Pair:
@@ -242,12 +249,12 @@ class Schedule:
             if cursor == 0:
                 return
 
-    async def rescue(self, connectors: Sequence[str], interval: float) -> int:
-        """After Redis' clock was set back: bring every pair's turn into the coming `interval` seconds. How many?"""
+    async def rescue(self, intervals: Mapping[str, int]) -> int:
+        """After Redis' clock was set back: bring every turn into its connector's coming interval (ms). How many?"""
         moved = 0
-        for name in connectors:
+        for name, interval in intervals.items():
             for shard in range(self.shards):
-                args = [int(interval * 1000), RESCUE_AT_MOST]
+                args = [interval, RESCUE_AT_MOST]
                 while many := int(await self._rescue(keys=[keys.due(shard, name)], args=args)):
                     moved += many
         return moved

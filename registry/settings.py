@@ -61,6 +61,9 @@ class Settings(BaseSettings):
     audit_reads: bool = Field(default=True, description="Record loads of connectors and first uses of secrets too.")
 
     check_interval: Seconds = Field(60.0, description="Seconds between two checks of a healthy pair.")
+    check_intervals: dict[str, Seconds] = Field(
+        {}, description='Intervals of connectors that have their own, seconds, as JSON (`{"vertex": 300}`).'
+    )
     check_timeout: Seconds = Field(10.0, description="Seconds a check may take, from its first request.")
     claim_lease: Seconds = Field(60.0, description="Seconds after which an unfinished claim is due again.")
     fresh_grace: Seconds = Field(30.0, description="Seconds a verdict may be overdue before it reads as stale.")

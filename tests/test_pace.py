@@ -1,23 +1,37 @@
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from registry.health import REASONS, Fault, Reason, Status, Verdict
+from registry.connector import ConnectorConfig
+from registry.health import REASONS, Fault, Quota, Reason, Status, Verdict
 from registry.ids import Pair
 from registry.pace import Pace, fresh_until, hard_ttl, in_phase, next_due, spread
 from registry.record import Kind, Record
+from registry.settings import Settings
 
 PACE = Pace()
 NOW = 1_763_900_000_000
 PAIR = Pair("github", "acme")
 
 
-def checked(reason: Reason, *, consecutive: int = 1, failures: int = 0, retry_after: float | None = None) -> Record:
+MINUTE = PACE.interval
+
+
+def checked(
+    reason: Reason,
+    *,
+    consecutive: int = 1,
+    failures: int = 0,
+    retry_after: float | None = None,
+    resets_ms: int | None = None,
+) -> Record:
     row = REASONS[reason]
-    verdict = Verdict(reason, row.fault, NOW, retry_after=retry_after)
+    quota = Quota(5_000, 10, resets_ms) if resets_ms else None
+    verdict = Verdict(reason, row.fault, NOW, retry_after=retry_after, quota=quota)
     return Record(
         1, 1, Kind.CHECKED, row.status, reason, row.fault, consecutive=consecutive, failures=failures, verdict=verdict
     )
@@ -42,33 +56,63 @@ def test_phases_are_flat_over_many_pairs() -> None:
 
 
 def test_a_first_transient_failure_is_confirmed_soon() -> None:
-    assert next_due(PAIR, checked(Reason.TIMEOUT, failures=1), PACE, NOW) == NOW + PACE.confirm_delay
+    assert next_due(PAIR, checked(Reason.TIMEOUT, failures=1), PACE, NOW, MINUTE) == NOW + PACE.confirm_delay
 
 
 def test_a_confirmed_transient_failure_is_checked_at_half_the_interval() -> None:
-    assert next_due(PAIR, checked(Reason.TIMEOUT, failures=2), PACE, NOW) == NOW + PACE.interval // 2
+    assert next_due(PAIR, checked(Reason.TIMEOUT, failures=2), PACE, NOW, MINUTE) == NOW + PACE.interval // 2
 
 
 def test_a_first_definitive_failure_is_confirmed_soon_too() -> None:
-    assert next_due(PAIR, checked(Reason.CREDENTIAL_REJECTED), PACE, NOW) == NOW + PACE.believe_delay
+    assert next_due(PAIR, checked(Reason.CREDENTIAL_REJECTED), PACE, NOW, MINUTE) == NOW + PACE.believe_delay
 
 
 def test_what_the_vendor_is_suspected_of_is_asked_at_the_usual_pace() -> None:
     record = checked(Reason.CREDENTIAL_REJECTED, consecutive=400)
     assert record.verdict is not None
     suspected = replace(record, verdict=replace(record.verdict, fault=Fault.VENDOR))
-    assert next_due(PAIR, suspected, PACE, NOW) - NOW <= PACE.interval
+    assert next_due(PAIR, suspected, PACE, NOW, MINUTE) - NOW <= PACE.interval
 
 
 @pytest.mark.parametrize(("consecutive", "intervals"), [(2, 1), (3, 1), (4, 2), (6, 8), (9, 15), (400, 15)])
 def test_what_is_definitively_broken_is_asked_less_and_less_up_to_a_ceiling(consecutive: int, intervals: int) -> None:
-    wait = next_due(PAIR, checked(Reason.CREDENTIAL_REJECTED, consecutive=consecutive), PACE, NOW) - NOW
+    wait = next_due(PAIR, checked(Reason.CREDENTIAL_REJECTED, consecutive=consecutive), PACE, NOW, MINUTE) - NOW
     assert intervals * PACE.interval // 2 <= wait <= intervals * PACE.interval
 
 
 def test_retry_after_is_honoured_and_bounded() -> None:
-    assert next_due(PAIR, checked(Reason.RATE_LIMITED, retry_after=300), PACE, NOW) == NOW + 300_000
-    assert next_due(PAIR, checked(Reason.RATE_LIMITED, retry_after=10**9), PACE, NOW) == NOW + PACE.backoff_max
+    wait = next_due(PAIR, checked(Reason.RATE_LIMITED, retry_after=300), PACE, NOW, MINUTE) - NOW
+    assert 300_000 <= wait <= 300_000 + MINUTE // 4
+    for_ever = checked(Reason.RATE_LIMITED, retry_after=10**9)
+    assert next_due(PAIR, for_ever, PACE, NOW, MINUTE) == NOW + PACE.backoff_max
+
+
+@pytest.mark.parametrize("reason", [Reason.RATE_LIMITED, Reason.QUOTA_LOW])
+def test_a_quota_that_is_used_up_is_left_alone_until_it_resets(reason: Reason) -> None:
+    wait = next_due(PAIR, checked(reason, resets_ms=NOW + 300_000), PACE, NOW, MINUTE) - NOW
+    assert 300_000 <= wait <= 300_000 + MINUTE // 4
+    assert next_due(PAIR, checked(reason, resets_ms=NOW + 10**9), PACE, NOW, MINUTE) == NOW + PACE.backoff_max
+
+
+def test_a_reset_says_nothing_while_enough_is_left_or_when_it_is_over() -> None:
+    usual = next_due(PAIR, checked(Reason.OK), PACE, NOW, MINUTE)
+    assert next_due(PAIR, checked(Reason.OK, resets_ms=NOW + 300_000), PACE, NOW, MINUTE) == usual
+    assert next_due(PAIR, checked(Reason.QUOTA_LOW, resets_ms=NOW - 1), PACE, NOW, MINUTE) == usual
+
+
+def test_pairs_that_are_sent_away_until_the_same_moment_come_back_apart() -> None:
+    record = checked(Reason.RATE_LIMITED, retry_after=300)
+    seconds = {next_due(Pair("github", f"t{n}"), record, PACE, NOW, MINUTE) // 1_000 for n in range(200)}
+    assert len(seconds) == 15
+
+
+@pytest.mark.parametrize("consecutive", range(2, 12))
+def test_pairs_that_break_together_come_back_apart(consecutive: int) -> None:
+    record = checked(Reason.CREDENTIAL_REJECTED, consecutive=consecutive)
+    waits = [next_due(Pair("github", f"t{n}"), record, PACE, NOW, MINUTE) - NOW for n in range(600)]
+    longest = max(waits)
+    in_tenths = Counter((wait - longest // 2) * 10 // (longest // 2 + 1) for wait in waits)
+    assert max(in_tenths.values()) < 600 / 5
 
 
 def test_an_unconfirmed_failure_is_confirmed_soon_whatever_the_vendor_asks() -> None:
@@ -76,23 +120,42 @@ def test_an_unconfirmed_failure_is_confirmed_soon_whatever_the_vendor_asks() -> 
     good = checked(Reason.OK)
     failing = checked(Reason.VENDOR_ERROR, failures=1, retry_after=3_600)
     record = replace(good, failures=1, raw=failing.verdict)
-    assert next_due(PAIR, record, PACE, NOW) == NOW + PACE.confirm_delay
+    assert next_due(PAIR, record, PACE, NOW, MINUTE) == NOW + PACE.confirm_delay
 
 
 def test_a_pair_that_is_only_rate_limited_is_not_believed_for_long() -> None:
     record = replace(checked(Reason.RATE_LIMITED, retry_after=86_400), authenticated_ms=NOW)
-    due = next_due(PAIR, record, PACE, NOW)
-    assert fresh_until(record, due, PACE) == NOW + 3 * PACE.interval + PACE.grace
-    assert fresh_until(record, due, PACE, interval=600) == due + PACE.grace
+    due = next_due(PAIR, record, PACE, NOW, MINUTE)
+    assert fresh_until(record, due, PACE, MINUTE) == NOW + 3 * PACE.interval + PACE.grace
+    assert fresh_until(record, due, PACE, 600_000) == due + PACE.grace
 
 
-def test_a_pair_may_have_an_interval_of_its_own() -> None:
-    wait = next_due(PAIR, checked(Reason.OK), PACE, NOW, interval=600) - NOW
-    assert 300_000 <= wait <= 600_000
+def test_a_pairs_own_interval_goes_before_its_connectors_and_that_before_everybodys() -> None:
+    pace = Pace.of(Settings(_env_file=None, check_intervals={"vertex": 300}))
+    config = ConnectorConfig.model_validate({"auth": {"type": "bearer", "token": "env://T"}})
+    own = config.model_copy(update={"interval": 600.0})
+    assert [pace.every(PAIR, None), pace.every(PAIR, config), pace.every(PAIR, own)] == [60_000, 60_000, 600_000]
+    vertex = Pair("vertex", "acme")
+    assert [pace.every(vertex, None), pace.every(vertex, config), pace.every(vertex, own)] == [
+        300_000,
+        300_000,
+        600_000,
+    ]
+
+
+def test_a_pair_that_shares_a_budget_waits_for_its_share_and_is_believed_meanwhile() -> None:
+    record = checked(Reason.OK)
+    due = next_due(PAIR, record, PACE, NOW, MINUTE, share=600_000)
+    assert 300_000 <= due - NOW <= 600_000
+    assert fresh_until(record, due, PACE, MINUTE, share=600_000) == due + 150_000
+    failing = checked(Reason.TIMEOUT, failures=2)
+    assert next_due(PAIR, failing, PACE, NOW, MINUTE, share=600_000) == NOW + 600_000
+    first = checked(Reason.TIMEOUT, failures=1)
+    assert next_due(PAIR, first, PACE, NOW, MINUTE, share=600_000) == NOW + PACE.confirm_delay
 
 
 def test_a_verdict_is_fresh_until_its_own_next_check_and_a_grace() -> None:
-    assert fresh_until(checked(Reason.OK), NOW + 60_000, PACE) == NOW + 60_000 + PACE.grace
+    assert fresh_until(checked(Reason.OK), NOW + 60_000, PACE, MINUTE) == NOW + 60_000 + PACE.grace
 
 
 def test_a_check_that_failed_by_our_fault_extends_nothing() -> None:
@@ -103,9 +166,61 @@ def test_a_check_that_failed_by_our_fault_extends_nothing() -> None:
     )
     assert record.raw is not None
     assert record.raw.status is Status.UNKNOWN
-    assert fresh_until(record, NOW + 60_000, PACE) == NOW + 5
+    assert fresh_until(record, NOW + 60_000, PACE, MINUTE) == NOW + 5
 
 
 def test_the_record_outlives_its_freshness_by_three_intervals() -> None:
-    ttl = hard_ttl(PAIR, NOW + 90_000, PACE, NOW)
+    ttl = hard_ttl(PAIR, NOW + 90_000, NOW, MINUTE)
     assert 90_000 + 0.9 * 180_000 <= ttl <= 90_000 + 1.1 * 180_000
+
+
+intervals = st.integers(1_000, 86_400_000)
+shares = st.sampled_from([0, 0, 0]) | st.integers(1_000, 86_400_000)
+pairs = st.builds(Pair, st.just("github"), st.text("abcdefgh", min_size=1, max_size=6))
+moments = st.integers(NOW, NOW + 10**8)
+records = st.builds(
+    checked,
+    st.sampled_from([reason for reason, row in REASONS.items() if row.status is not Status.UNKNOWN]),
+    consecutive=st.integers(1, 100),
+    failures=st.integers(0, 5),
+    retry_after=st.none() | st.floats(0, 10**7),
+    resets_ms=st.none() | st.integers(NOW - 10**6, NOW + 10**10),
+)
+
+
+@given(pairs, records, moments, intervals, shares)
+def test_no_turn_is_sooner_than_its_floor_or_later_than_its_ceiling(
+    pair: Pair, record: Record, now: int, every: int, share: int
+) -> None:
+    wait = next_due(pair, record, PACE, now, every, share) - now
+    assert min(every, PACE.confirm_delay, every // 2) <= wait <= max(every, share, PACE.backoff_max)
+
+
+@given(pairs, records, moments, intervals, shares)
+def test_a_turn_depends_on_nothing_but_what_it_is_made_of(
+    pair: Pair, record: Record, now: int, every: int, share: int
+) -> None:
+    assert next_due(pair, record, PACE, now, every, share) == next_due(pair, record, PACE, now, every, share)
+
+
+@given(pairs, st.floats(0.001, 10**6), st.sampled_from([Reason.RATE_LIMITED, Reason.OK]), intervals, shares)
+def test_nobody_comes_back_before_retry_after_or_much_later(
+    pair: Pair, seconds: float, reason: Reason, every: int, share: int
+) -> None:
+    asked = NOW + min(int(seconds * 1000), max(every, share, PACE.backoff_max))
+    due = next_due(pair, checked(reason, retry_after=seconds), PACE, NOW, every, share)
+    usual = next_due(pair, checked(reason), PACE, NOW, every, share)
+    assert asked <= due <= max(usual, asked + max(every, share) // 4)
+
+
+@given(pairs, st.integers(1, 86_400), moments, shares)
+def test_backing_off_never_becomes_quicker_again(pair: Pair, seconds: int, now: int, share: int) -> None:
+    every, waits = seconds * 1000, list[int]()
+    for step in range(2, 16):
+        record = checked(Reason.CREDENTIAL_REJECTED, consecutive=step)
+        due = next_due(pair, record, PACE, now, every, share)
+        waits.append(due - now)
+        now = due
+    ceiling = max(every, share, PACE.backoff_max)
+    assert all(later >= sooner - 1 for sooner, later in pairwise(waits) if sooner < ceiling // 2)
+    assert waits[-1] >= ceiling // 2

@@ -183,7 +183,7 @@ async def test_after_redis_clock_was_set_back_no_turn_is_out_of_reach(parts: Par
     ahead = parts.clock.now_ms() + 3_600_000
     for pair in (ACME, GLOBEX):
         await parts.redis.zadd(keys.due(parts.schedule.shard(pair), "github"), {pair.tenant: ahead})
-    assert await parts.schedule.rescue(["github"], 60) == 2
+    assert await parts.schedule.rescue({"github": 60_000}) == 2
     for pair in (ACME, GLOBEX):
         due = await parts.redis.zscore(keys.due(parts.schedule.shard(pair), "github"), pair.tenant)
         assert due is not None

@@ -14,6 +14,8 @@ import structlog
 from registry import keys
 from registry.bootstrap import Parts
 from registry.clock import steady
+from registry.ids import Pair
+from registry.pace import Pace
 from registry.record import CLOCK_SLACK_MS
 from registry.schedule import Claim
 from worker.batch import Batch, batched
@@ -55,7 +57,8 @@ async def _rescue(parts: Parts) -> None:
         now, last = await pipe.execute()
     parts.clock.calibrate(now, asked)
     if last is not None and int(last) > parts.clock.now_ms() + CLOCK_SLACK_MS:
-        moved = await parts.schedule.rescue(parts.catalog.list(), parts.settings.check_interval)
+        pace = Pace.of(parts.settings)
+        moved = await parts.schedule.rescue({name: pace.usual(name) for name in parts.catalog.list()})
         log.warning("clock_set_back", by_seconds=(int(last) - parts.clock.now_ms()) / 1000, pairs=moved)
 
 
@@ -95,14 +98,29 @@ async def _in_flight(parts: Parts, batches: list[Batch]) -> None:
 
 
 async def _count(parts: Parts, claims: list[Claim]) -> None:
-    """What was late by more than an interval has missed a turn: one check makes up for all of them."""
-    interval = parts.settings.check_interval * 1000
     late, lags = [late for claim in claims for late in claim.late_ms], Lags()
     for ms in late:
         lags.observe("schedule", ms)
     await lags.flush(parts.redis, parts.clock.now_ms())
+    coalesced = await _coalesced(parts, claims)
     async with parts.redis.pipeline(transaction=False) as pipe:
         pipe.hincrby(keys.PLATFORM, "claimed", len(late))
-        pipe.hincrby(keys.PLATFORM, "coalesced", sum(1 for ms in late if ms > interval))
+        pipe.hincrby(keys.PLATFORM, "coalesced", coalesced)
         pipe.hset(keys.PLATFORM, mapping={"lag_ms": max(late, default=0), "dispatch_ms": parts.clock.now_ms()})
         await pipe.execute()
+
+
+async def _coalesced(parts: Parts, claims: list[Claim]) -> int:
+    """What was late by more than its interval has missed a turn: one check makes up for all of them. How many did?
+
+    Only configurations of pairs that are later than their connector's interval are read, for their own may be longer.
+    """
+    pace = Pace.of(parts.settings)
+    late = {
+        Pair(claim.connector, tenant): ms
+        for claim in claims
+        for tenant, ms in zip(claim.tenants, claim.late_ms, strict=True)
+        if ms > pace.usual(claim.connector)
+    }
+    known = await parts.schedule.get(list(late)) if late else []
+    return sum(late[one.pair] > pace.every(one.pair, one.config) for one in known if one)

@@ -15,6 +15,7 @@ from registry import keys
 from registry.clock import steady
 from registry.connection import Redis, connect
 from registry.errors import ConnectorError, RegistryError, SecretError
+from registry.pace import Pace
 from registry.settings import load_settings
 from registry.stores import Broken
 from worker.commands.session import assembled
@@ -157,16 +158,17 @@ def _last_successes(parts: Parts, snapshot: PlatformSnapshot) -> list[Finding]:
 async def _overdue(parts: Parts) -> AsyncIterator[Finding]:
     """schedule."""
     settings = parts.settings
-    late_ms = int(max(settings.check_interval, settings.claim_lease) * 1000) + 5_000
-    before = parts.clock.now_ms() - late_ms
+    pace, now, lease_ms = Pace.of(settings), parts.clock.now_ms(), int(settings.claim_lease * 1000)
+    late_ms = {name: max(pace.usual(name), lease_ms) + 5_000 for name in parts.catalog.list()}
     async with parts.redis.pipeline(transaction=False) as pipe:
-        for name in parts.catalog.list():
+        for name, late in late_ms.items():
             for shard in range(settings.shards):
-                pipe.zcount(keys.due(shard, name), "-inf", before)
+                pipe.zcount(keys.due(shard, name), "-inf", now - late)
         overdue = sum(await pipe.execute())
     depth = await parts.schedule.depth(parts.catalog.list())
     total = sum(pairs for pairs, _ in depth.values())
-    do = f"Checks are late by more than {late_ms // 1000} s: start more check processes." if overdue else ""
+    late_s = min(late_ms.values(), default=0) // 1000
+    do = f"Checks are late by more than {late_s} s: start more check processes." if overdue else ""
     yield Finding(overdue == 0, "schedule", f"{total} pairs, {overdue} overdue", do)
 
 
