@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from base64 import b64encode, urlsafe_b64encode
-from collections.abc import Collection
+from base64 import b64encode
+from collections.abc import Collection, Iterator
 from urllib.parse import quote
 
 LIMIT = 200
@@ -16,6 +16,11 @@ STRETCH = 16
 _SHORTEST = 4
 """A credential shorter than this is no secret, and masking it would tear every word apart."""
 
+_QUICKLY = 1_000_000
+"""Where text and spellings are longer than this, multiplied, searching one in the other is no quick look."""
+
+_UNQUOTED = re.compile(r"[A-Za-z0-9_.~-]*")
+_URLSAFE = str.maketrans("+/", "-_")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\xad\ud800-\udfff\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]+")
 _CREDENTIAL = re.compile(
     r"""
@@ -41,7 +46,8 @@ def clean(text: str, *, limit: int = LIMIT, credentials: Collection[str] = ()) -
     Masking comes before cutting, so that the head of a cut credential does not remain. `credentials` are those that
     the vendor was sent: whatever they look like, no stretch of them remains.
     """
-    text = _CREDENTIAL.sub(MASK, _concealed(text[: limit * 20], credentials))
+    text = text[: limit * 20]
+    text = _CREDENTIAL.sub(MASK, _concealed(text, credentials) if credentials else text)
     text = _CONTROL.sub(" ", text).strip()
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
@@ -53,16 +59,15 @@ def masked(text: str) -> str:
 
 def _concealed(text: str, credentials: Collection[str]) -> str:
     """Letters that do not show are passed over, so that they cannot hide a credential between them."""
-    if not credentials:
+    letters = _letters(text)
+    echoed = [
+        (size, spelled) for size, spelled in _spelled(credentials, len(letters)) if _shared(letters, spelled, size)
+    ]
+    if not echoed:
         return text
     shown = [index for index, letter in enumerate(text) if _shows(letter)]
-    letters = "".join(text[index] for index in shown)
     covered: set[int] = set()
-    for credential in ("".join(filter(_shows, sent)) for sent in credentials):
-        size = min(STRETCH, len(credential))
-        if size < _SHORTEST or len(letters) < size:
-            continue
-        spelled = _spellings(credential)
+    for size, spelled in echoed:
         # Both sides are passed over once: a vendor's long text and a tenant's long credential must not multiply.
         stretches = {letters[start : start + size] for start in range(len(letters) - size + 1)}
         leaked = stretches.intersection(spelled[start : start + size] for start in range(len(spelled) - size + 1))
@@ -75,6 +80,26 @@ def _concealed(text: str, credentials: Collection[str]) -> str:
     return re.sub("\0+", MASK, marked)
 
 
+def _spelled(credentials: Collection[str], room: int) -> Iterator[tuple[int, str]]:
+    """Of each credential that a text of `room` letters could show: how long a stretch counts, and its spellings."""
+    for credential in map(_letters, credentials):
+        size = min(STRETCH, len(credential))
+        if _SHORTEST <= size <= room:
+            yield size, _spellings(credential)
+
+
+def _shared(letters: str, spelled: str, size: int) -> bool:
+    """May both have `size` letters in a row in common? If so, both have one of the pieces half as long of `letters`."""
+    piece = (size + 1) // 2
+    if len(letters) * len(spelled) > _QUICKLY:
+        return True
+    return any(letters[start : start + piece] in spelled for start in range(0, len(letters) - piece + 1, piece))
+
+
+def _letters(text: str) -> str:
+    return "".join(text.split() if text.isprintable() else filter(_shows, text))
+
+
 def _shows(letter: str) -> bool:
     return letter.isprintable() and not letter.isspace()
 
@@ -82,5 +107,7 @@ def _shows(letter: str) -> bool:
 def _spellings(credential: str) -> str:
     """In clear, URL-encoded, and in base64 wherever in a longer text it stood."""
     raw = credential.encode(errors="replace")
-    coded = [code(bytes(before) + raw).decode() for code in (b64encode, urlsafe_b64encode) for before in range(3)]
-    return "\n".join([credential, quote(credential, safe="", errors="replace"), *coded])
+    coded = [b64encode(bytes(before) + raw).decode() for before in range(3)]
+    urlsafe = [text.translate(_URLSAFE) for text in coded if "+" in text or "/" in text]
+    quoted = [] if _UNQUOTED.fullmatch(credential) else [quote(credential, safe="", errors="replace")]
+    return "\n".join([credential, *quoted, *coded, *urlsafe])
