@@ -1,4 +1,4 @@
-"""A real Pushgateway, and promtool, from Debian's packages."""
+"""Real Pushgateways, Prometheus, Alertmanagers and their tools, from Debian's packages."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import socket
 import subprocess
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.error import URLError
 
@@ -45,21 +46,34 @@ def _ready(url: str) -> bool:
         return False
 
 
+@contextmanager
+def running(name: str, *options: str, directory: Path) -> Iterator[str]:
+    """A server of Prometheus' family (the program's and the package's name) on loopback; its URL, once it is ready."""
+    address, log = f"127.0.0.1:{free_port()}", directory / f"{name}.log"
+    with log.open("wb") as out:
+        command = [binary(name, name), f"--web.listen-address={address}", *options]
+        process = subprocess.Popen(command, stdout=out, stderr=out, cwd=directory)
+        try:
+            while not _ready(f"http://{address}"):
+                assert process.poll() is None, log.read_text()
+            yield f"http://{address}"
+        finally:
+            process.kill()
+            process.wait()
+
+
 @pytest.fixture(scope="session")
 def pushgateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a Pushgateway of the tests' own."""
-    url = f"127.0.0.1:{free_port()}"
-    log = tmp_path_factory.mktemp("pushgateway") / "log"
-    with log.open("wb") as out:
-        command = [binary("prometheus-pushgateway", "prometheus-pushgateway"), f"--web.listen-address={url}"]
-        process = subprocess.Popen(command, stdout=out, stderr=out)
-        while not _ready(f"http://{url}"):
-            assert process.poll() is None, log.read_text()
-        yield f"http://{url}"
-        process.kill()
-        process.wait()
+    with running("prometheus-pushgateway", directory=tmp_path_factory.mktemp("pushgateway")) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")
 def promtool() -> Path:
     return Path(binary("promtool", "prometheus"))
+
+
+@pytest.fixture(scope="session")
+def amtool() -> Path:
+    return Path(binary("amtool", "prometheus-alertmanager"))

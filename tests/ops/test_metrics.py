@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.metrics_core import Metric
 
-from registry.bootstrap import Parts, assemble
+from registry.bootstrap import assemble
 from registry.health import Quota, Reason, Verdict
 from registry.ids import Pair
 from registry.incidents import Incident, IncidentKind, dump
