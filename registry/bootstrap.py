@@ -56,7 +56,6 @@ class Parts:
     async def aclose(self) -> None:
         """Close every connection."""
         await self.announcements.aclose()
-        await self.checker.aclose()
         await self.http.aclose()
         await self.audit.aclose()
         await self.secrets.aclose()

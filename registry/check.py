@@ -11,8 +11,9 @@ import inspect
 import time
 import traceback
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING
 
 import structlog
@@ -33,6 +34,12 @@ log = structlog.get_logger(__name__)
 TELL_EVERY = 60.0
 """Seconds between two log lines about the same kind of error in the same connector."""
 
+SOON = 0.01
+"""Seconds of preparation that are not worth setting the deadline anew for."""
+
+CLOSE_TIMEOUT = 5.0
+"""Seconds a connector's own `aclose` may take."""
+
 _told_at: dict[tuple[str, str], float] = {}
 
 Run = Callable[["CheckSession"], Awaitable[None]]
@@ -48,7 +55,7 @@ class CheckSession:
     `tokens` keeps short-lived tokens that were exchanged for a credential, for this tenant's later checks.
     `now_ms` is the shared clock's Unix milliseconds. Set `quota` and `credential_expires_ms` when the vendor
     tells them; `note` keeps small evidence. `credentials` is what the vendor was sent and may echo: nothing that is
-    kept shows any of it.
+    kept shows any of it. `connector` was made for this check, and is closed after it.
     """
 
     def __init__(
@@ -65,35 +72,15 @@ class CheckSession:
         self.evidence: dict[str, Scalar] = {}
         self.steps: list[HealthCheck] = []
         self.warnings: list[CheckFailed] = []
+        self.connector: Connector | None = None
 
-    @contextmanager
-    def step(self, name: str) -> Iterator[None]:
+    def step(self, name: str) -> AbstractContextManager[None]:
         """Run one named step: it passes unless its body raises, or warned through `warn`."""
-        started, warned = time.perf_counter(), len(self.warnings)
-        try:
-            yield
-        except BaseException as error:
-            self._end(name, StepStatus.FAIL, started, self._sentence(error))
-            raise
-        news = self.warnings[warned:]
-        if news:
-            self._end(name, StepStatus.WARN, started, self._sentence(news[0]))
-        else:
-            self._end(name, StepStatus.PASS, started, None)
-
-    def _end(self, name: str, status: StepStatus, started: float, error: str | None) -> None:
-        self.steps.append(HealthCheck(name, status, _since(started), error))
+        return _Step(self, name)
 
     def clean(self, text: str) -> str:
         """Vendor text made fit to keep, see `registry.clean`."""
         return clean(text, credentials=self.credentials)
-
-    def _sentence(self, error: BaseException) -> str:
-        if isinstance(error, CheckFailed):
-            return self.clean(error.message)
-        if isinstance(error, TimeoutError | asyncio.CancelledError):
-            return "not finished within the deadline"
-        return type(error).__name__
 
     async def request(
         self,
@@ -105,8 +92,10 @@ class CheckSession:
         data: Mapping[str, str] | None = None,
     ) -> Answer:
         """One vendor call. Transport failures raise `CheckFailed`; any HTTP answer is returned."""
-        for sent in (headers or {}, data or {}):
-            self.credentials.update(sent[name].split()[-1] for name in _CREDENTIALS if sent.get(name, "").strip())
+        for sent in filter(None, (headers, data)):
+            for name in _CREDENTIALS:
+                if words := sent.get(name, "").split():
+                    self.credentials.add(words[-1])
         return await self.http.request(method, url, headers=headers, json=json, data=data)
 
     def note(self, **evidence: Scalar | None) -> None:
@@ -116,6 +105,36 @@ class CheckSession:
     def warn(self, reason: Reason, message: str, *, fault: Fault | None = None) -> None:
         """It works, but someone should act: the verdict becomes `reason` (a degraded one) unless a step fails."""
         self.warnings.append(CheckFailed(reason, message, fault=fault))
+
+
+class _Step:
+    """One step while it runs. A class, not a generator: every check has four of them."""
+
+    __slots__ = ("_name", "_session", "_started", "_warned")
+
+    def __init__(self, session: CheckSession, name: str) -> None:
+        self._session, self._name = session, name
+
+    def __enter__(self) -> None:
+        self._started, self._warned = time.perf_counter(), len(self._session.warnings)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        session, status, said = self._session, StepStatus.PASS, None
+        if error is not None:
+            status, said = StepStatus.FAIL, _sentence(session, error)
+        elif len(session.warnings) > self._warned:
+            status, said = StepStatus.WARN, session.clean(session.warnings[self._warned].message)
+        session.steps.append(HealthCheck(self._name, status, _since(self._started), said))
+
+
+def _sentence(session: CheckSession, error: BaseException) -> str:
+    if isinstance(error, CheckFailed):
+        return session.clean(error.message)
+    if isinstance(error, TimeoutError | asyncio.CancelledError):
+        return "not finished within the deadline"
+    return type(error).__name__
 
 
 async def run_check(
@@ -140,15 +159,22 @@ async def run_check(
     session = CheckSession(pair, http, tokens, now_ms=now_ms(), manifest=manifest)
     started = time.perf_counter()
     outcome: CheckFailed | None = None
+    run: Run | None = None
     try:
-        run = await _prepared(prepare, timeout)
-        started = time.perf_counter()
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(timeout) as deadline:
+            run = await prepare()
+            prepared = time.perf_counter()
+            if prepared - started > SOON:
+                deadline.reschedule(asyncio.get_running_loop().time() + timeout)
+            started = prepared
             await run(session)
     except CheckFailed as failure:
         outcome = failure
     except TimeoutError:
-        outcome = CheckFailed(Reason.TIMEOUT, f"no complete answer within {timeout:g} s")
+        if run is None:
+            outcome = CheckFailed(Reason.SECRET_UNAVAILABLE, f"the secret store did not answer within {timeout:g} s")
+        else:
+            outcome = CheckFailed(Reason.TIMEOUT, f"no complete answer within {timeout:g} s")
     except SecretNotFound as error:
         evidence = {"error": SecretNotFound.__name__}
         outcome = CheckFailed(Reason.MISCONFIGURED, str(error), evidence=evidence)
@@ -159,41 +185,31 @@ async def run_check(
     except Exception as error:  # noqa: BLE001 - isolation: one pair's bug is that pair's verdict
         _tell(session, error)
         outcome = CheckFailed(Reason.MONITOR_ERROR, f"the check itself failed with {type(error).__name__}")
-    return _verdict(session, outcome, actions or {}, latency_ms=_since(started), checked_ms=now_ms())
+    finally:
+        latency_ms, checked_ms = _since(started), now_ms()
+        if session.connector is not None and type(session.connector).aclose is not nothing_held:
+            await _closed(pair, session.connector)
+    return _verdict(session, outcome, actions or {}, latency_ms=latency_ms, checked_ms=checked_ms)
 
 
 def tenant_check(factory: ConnectorFactory, resolve: Callable[[], Awaitable[ConnectorConfig]]) -> Prepare:
-    """The check of a pair: resolve its secrets, build its connector; then let it look, and close it."""
+    """The check of a pair: resolve its secrets, build its connector; then let it look.
+
+    Of the credentials in its configuration, nothing that the check keeps shows any.
+    """
 
     async def prepare() -> Run:
         config = await resolve()
-        connector = Discreet(await build(factory, config), config)
+        connector = await build(factory, config)
 
         async def run(session: CheckSession) -> None:
-            try:
-                await connector.check(session)
-            finally:
-                await connector.aclose()
+            session.connector = connector
+            session.credentials.update(_tokens(config))
+            await connector.check(session)
 
         return run
 
     return prepare
-
-
-class Discreet:
-    """A connector as checks use it: of the credentials in its `config`, nothing that a check keeps shows any."""
-
-    def __init__(self, connector: Connector, config: ConnectorConfig) -> None:
-        self._connector, self._tokens = connector, _tokens(config)
-
-    async def check(self, session: CheckSession) -> None:
-        """The connector's own check."""
-        session.credentials.update(self._tokens)
-        await self._connector.check(session)
-
-    async def aclose(self) -> None:
-        """Close the connector."""
-        await self._connector.aclose()
 
 
 def service_check(connector: type[Connector], base_url: str) -> Prepare:
@@ -208,12 +224,17 @@ def service_check(connector: type[Connector], base_url: str) -> Prepare:
     return prepare
 
 
-async def _prepared(prepare: Prepare, timeout: float) -> Run:
+async def nothing_held(_: object) -> None:
+    """The `aclose` of connectors that hold nothing: no check waits for it."""
+
+
+async def _closed(pair: Pair, connector: Connector) -> None:
+    """Close a connector; that its code fails or hangs is no verdict on the vendor."""
     try:
-        async with asyncio.timeout(timeout):
-            return await prepare()
-    except TimeoutError:
-        raise SecretUnavailable(f"the secret store did not answer within {timeout:g} s") from None
+        async with asyncio.timeout(CLOSE_TIMEOUT):
+            await connector.aclose()
+    except Exception as error:  # noqa: BLE001 - isolation: the verdict stands already
+        log.warning("connector_not_closed", pair=str(pair), error=type(error).__name__)
 
 
 def _tokens(config: ConnectorConfig) -> set[str]:

@@ -8,7 +8,7 @@ from typing import ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 
-from registry.check import CheckSession
+from registry.check import CheckSession, nothing_held
 from registry.classify import STEPS, Facts, Rule, classify, facts_of, is_page
 from registry.connector import ConnectorConfig, ConnectorMetadata, OAuth2Auth, SecretRef
 from registry.errors import CheckFailed, InvalidConfig
@@ -87,8 +87,7 @@ class VendorConnector:
         """Accept the configuration, or raise `InvalidConfig` that names the field."""
         accept(cls.manifest, config)
 
-    async def aclose(self) -> None:
-        """Nothing is held."""
+    aclose = nothing_held
 
     async def ask(
         self,
