@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from redis.exceptions import WatchError
+
 from registry import keys
 from registry.connection import Redis, script
+
+if TYPE_CHECKING:
+    from redis.asyncio.client import Pipeline
 
 
 class Lease:
@@ -19,3 +26,14 @@ class Lease:
     async def hold(self, ttl: float) -> int:
         """Take or extend the lease for `ttl` seconds; returns the fence, or 0 when somebody else holds it."""
         return int(await self._script(keys=[self._key], args=[self._owner, int(ttl * 1000)]))
+
+    async def fenced(self, pipe: Pipeline, fence: int) -> None:
+        """Begin a transaction that changes nothing once somebody else has the lease.
+
+        Raises:
+            WatchError: somebody else has it already. Later, it is the transaction's `execute` that raises this.
+        """
+        await pipe.watch(self._key)
+        if await pipe.hget(self._key, "fence") != str(fence).encode():
+            raise WatchError("the lease is somebody else's")
+        pipe.multi()  # type: ignore[no-untyped-call]  # redis-py leaves it untyped

@@ -1,13 +1,19 @@
-"""The periodic work that only one process may do at a time, each under its lease."""
+"""The periodic work that only one process may do at a time, each under its lease.
+
+Which process a tick reaches is chance, so a lease goes on after its work only for as long as the ticks of other beats
+of the same turn may come: the next turn is anybody's. A process that dies or hangs at it loses the lease by time.
+"""
 
 from __future__ import annotations
 
 import asyncio
 
 import structlog
+from redis.exceptions import WatchError
 
 from registry import keys
 from registry.bootstrap import Parts
+from registry.clock import steady
 from registry.errors import StoreUnavailable
 from registry.lease import Lease
 from registry.status_pages import keep, pages, read_page
@@ -18,30 +24,48 @@ from worker.publish import push
 log = structlog.get_logger(__name__)
 
 
+AFTERWARDS = 0.8
+"""Part of its pace for which a task that is done keeps others from doing it again."""
+
+
 async def publish(parts: Parts, owner: str) -> bool:
     """Push every shard's gauges to the Pushgateway; False when another process is the publisher."""
-    settings = parts.settings
+    settings, began = parts.settings, steady()
     lease, ttl = Lease(parts.redis, "publisher", owner), settings.publish_every * 2
     fence = await lease.hold(ttl)
     if not fence:
         return False
 
-    async def still_ours() -> bool:
-        return await lease.hold(ttl) == fence
+    async def ours_until() -> float:
+        asked = steady()
+        return asked + ttl if await lease.hold(ttl) == fence else 0.0
 
     await parts.redis.hset(keys.PLATFORM, "publisher_fence", str(fence))
-    if settings.pushgateway_url and await push(parts, still_ours):
+    if settings.pushgateway_url and await push(parts, ours_until):
         await parts.redis.hset(keys.PLATFORM, "publish_ms", str(parts.clock.now_ms()))
+    await _afterwards(lease, began, settings.publish_every)
     return True
 
 
 async def detect_incidents(parts: Parts, owner: str) -> bool:
-    """Look for incidents; False when another process does."""
-    if not await Lease(parts.redis, "detector", owner).hold(parts.settings.incidents_every * 3):
+    """Look for incidents; False when another process does, or did before this one was done."""
+    every, began = parts.settings.incidents_every, steady()
+    lease = Lease(parts.redis, "detector", owner)
+    fence = await lease.hold(every * 3)
+    if not fence:
         return False
-    await detect(parts)
+    try:
+        await detect(parts, lambda pipe: lease.fenced(pipe, fence))
+    except WatchError:
+        log.warning("look_for_incidents_too_slow")
+        return False
     await parts.redis.hset(keys.PLATFORM, "detect_ms", str(parts.clock.now_ms()))
+    await _afterwards(lease, began, every)
     return True
+
+
+async def _afterwards(lease: Lease, began: float, every: float) -> None:
+    await lease.hold(max(0.0, began + AFTERWARDS * every - steady()))
 
 
 async def reconcile(parts: Parts, owner: str) -> bool:

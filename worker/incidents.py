@@ -7,9 +7,9 @@ writes what it says. Our own failure is looked for first, because it looks like 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import structlog
 from redis.typing import EncodableT
@@ -25,7 +25,13 @@ from registry.settings import Settings
 from registry.status_pages import StatusReport, pages, status_reports
 from registry.tally import Buckets, Ending, Tally, merged, read_tallies, since
 
+if TYPE_CHECKING:
+    from redis.asyncio.client import Pipeline
+
 log = structlog.get_logger(__name__)
+
+Fenced = Callable[["Pipeline"], Awaitable[None]]
+"""Begins a transaction that fails once somebody else has the lease, as `registry.lease.Lease.fenced` does."""
 
 LOG_LENGTH = 10_000
 """Entries kept of incidents opened and closed."""
@@ -157,8 +163,12 @@ def _continued(known: Incident | None, found: Incident | None, rules: Rules, now
     return replace(worst, started_ms=known.started_ms, seen_ms=now_ms, confirmed=known.confirmed or held)
 
 
-async def detect(parts: Parts) -> list[Incident]:
-    """One look: read the tallies, judge, write what opened and closed. Returns the open incidents."""
+async def detect(parts: Parts, fenced: Fenced | None = None) -> list[Incident]:
+    """One look: read the tallies, judge, write what opened and closed. Returns the open incidents.
+
+    `fenced` begins the transaction that writes, so that nothing is written when somebody else has looked meanwhile;
+    what it raises then is raised here.
+    """
     rules, asked = Rules.of(parts.settings), steady()
     parts.clock.calibrate(await parts.redis.time(), asked)
     now = parts.clock.now_ms()
@@ -166,7 +176,7 @@ async def detect(parts: Parts) -> list[Incident]:
     buckets = await read_tallies(parts.redis, range(parts.settings.shards), now, rules.window_ms)
     after = judge(buckets, await _services(parts), before, rules, now)
     after = with_pages(after, await _said(parts, after))
-    await _write(parts, before, after)
+    await _write(parts, before, after, fenced)
     return after
 
 
@@ -220,17 +230,22 @@ def _is_silent(status: HealthStatus) -> bool:
     return (reason if reason is not Reason.MONITOR_ERROR else metadata.get("seen")) in NETWORK
 
 
-async def _write(parts: Parts, before: Sequence[Incident], after: Sequence[Incident]) -> None:
+async def _write(
+    parts: Parts, before: Sequence[Incident], after: Sequence[Incident], fenced: Fenced | None = None
+) -> None:
     was, now = {incident.id: incident for incident in before}, {incident.id: incident for incident in after}
+    opened, closed = sorted(now.keys() - was.keys()), sorted(was.keys() - now.keys())
+    news = [("opened", now[id_].as_dict()) for id_ in opened] + [("closed", was[id_].as_dict()) for id_ in closed]
     async with parts.redis.pipeline(transaction=True) as pipe:
-        for id_ in was.keys() - now.keys():
+        if fenced:
+            await fenced(pipe)
+        for id_ in closed:
             pipe.hdel(keys.INCIDENTS, id_)
         for id_, incident in now.items():
             pipe.hset(keys.INCIDENTS, id_, dump(incident))
-        for event, ids in (("opened", now.keys() - was.keys()), ("closed", was.keys() - now.keys())):
-            for id_ in sorted(ids):
-                public = (now if event == "opened" else was)[id_].as_dict()
-                log.warning("incident", change=event, **public)
-                entry: dict[EncodableT, EncodableT] = {"event": event, "incident": json.dumps(public)}
-                pipe.xadd(keys.INCIDENT_LOG, entry, maxlen=LOG_LENGTH, approximate=True)
+        for event, public in news:
+            entry: dict[EncodableT, EncodableT] = {"event": event, "incident": json.dumps(public)}
+            pipe.xadd(keys.INCIDENT_LOG, entry, maxlen=LOG_LENGTH, approximate=True)
         await pipe.execute()
+    for event, public in news:
+        log.warning("incident", change=event, **public)
