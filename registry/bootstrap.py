@@ -22,6 +22,7 @@ from registry.endpoints import Endpoints
 from registry.facade import ConnectorRegistry
 from registry.http import VendorHttp
 from registry.incidents import IncidentBoard
+from registry.reading import Reading
 from registry.reconcile import Reconciler
 from registry.recording import Recorder
 from registry.schedule import Schedule
@@ -38,7 +39,7 @@ class Parts:
     settings: Settings
     clock: SharedClock
     redis: Redis
-    reading: Redis
+    reading: Reading
     store: TenantConfigStore
     secrets: SecretResolver
     catalog: Catalog
@@ -75,7 +76,7 @@ def assemble(settings: Settings | None = None) -> Parts:
     trail = Trail(_audit(settings), reads=settings.audit_reads)
     clock, catalog, tokens = SharedClock(), Catalog(CONNECTORS, found, trail=trail), TokenCache()
     redis = connect(settings.redis_url, settings.redis_timeout)
-    reading = connect(settings.redis_url, settings.read_timeout)
+    reading = Reading(settings.redis_url, settings.read_timeout)
     store, secrets = _store(settings), _secrets(settings, trail)
     http = VendorHttp(EgressPolicy(settings.egress_allow))
     schedule = Schedule(redis, clock, shards=settings.shards, lease=settings.claim_lease)

@@ -7,59 +7,77 @@ is never worse off than without a monitor. Neither ever calls a vendor or the co
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from importlib.resources import files
 from types import TracebackType
-from typing import Self, TypeAlias, cast
+from typing import Self, TypeAlias
 
 from registry import keys
 from registry.clock import SharedClock, steady
-from registry.connection import AWAY, Redis, SyncRedis, connect_sync
+from registry.connection import AWAY
 from registry.errors import CacheUnavailable
 from registry.health import HealthStatus, Reason
 from registry.ids import Pair, connector_id, scope_id
+from registry.reading import Command, Reading, SyncReading
 from registry.record import absent, decode, seen
 from registry.route import Route, choose, distrust
 
 Wires: TypeAlias = "list[bytes | None]"
-"""Answers of Redis. redis-py's types also admit decoded text, which our connections never ask for."""
+"""What Redis has of one tenant: the shard's epoch, the tenant's index, then a record for each connector asked for."""
+
+_PAGE = files("registry").joinpath("lua", "page.lua").read_text()
+_TIME: Command = ("TIME",)
+
+INDEXES = 10_000
+"""Tenants whose connectors a reader remembers; beyond them it forgets all, and learns again."""
 
 
 class HealthCache:
     """Asynchronous reader. `strict` callers get `CacheUnavailable` instead of ``unknown/monitor_error``."""
 
-    def __init__(self, redis: Redis, clock: SharedClock, *, shards: int) -> None:
-        self._redis, self._clock, self._shards = redis, clock, shards
+    def __init__(self, reading: Reading, clock: SharedClock, *, shards: int) -> None:
+        self._reading, self._clock, self._shards = reading, clock, shards
+        self._indexes: dict[str, bytes] = {}
 
     async def status(self, pair: Pair, *, strict: bool = False) -> HealthStatus:
-        """One pair's effective verdict; one ``GET`` when there is one."""
-        shard = keys.shard_of(pair.tenant, self._shards)
-        try:
-            if self._clock.due:
-                await self._calibrate()
-            wire = cast("bytes | None", await self._redis.get(keys.verdict(shard, pair)))
-            if wire is None:
-                known = cast("Wires", await self._redis.mget(_index_keys(shard, pair.tenant)))
-                return _missing(pair, known, self._clock.now_ms())
-        except AWAY as error:
-            return _away(pair, self._clock.now_ms(), error, strict=strict)
-        return seen(pair, decode(wire), self._clock.now_ms())
+        """One pair's effective verdict; one round trip."""
+        return (await self.statuses(pair.tenant, (pair.connector,), strict=strict))[pair.connector]
 
     async def statuses(
         self, tenant: str, connectors: Sequence[str], *, strict: bool = False
     ) -> dict[str, HealthStatus]:
-        """The verdicts of one tenant (or `SYSTEM`) for `connectors`; one ``MGET``."""
+        """The verdicts of one tenant (or `SYSTEM`) for `connectors`; one round trip."""
         shard = keys.shard_of(tenant, self._shards)
         try:
-            if self._clock.due:
-                await self._calibrate()
-            wires = cast("Wires", await self._redis.mget(_page_keys(shard, tenant, connectors)))
+            wires = await self._ask(_mget(shard, tenant, tuple(connectors)))
         except AWAY as error:
-            now = self._clock.now_ms()
-            return {name: _away(Pair(name, tenant), now, error, strict=strict) for name in connectors}
+            return _away(tenant, connectors, self._clock.now_ms(), error, strict=strict)
         return _page(tenant, connectors, wires, self._clock.now_ms())
 
-    async def _calibrate(self) -> None:
+    async def configured(self, tenant: str) -> dict[str, HealthStatus]:
+        """The verdicts of the connectors that a tenant has, in one round trip, or two when these have changed.
+
+        Raises:
+            CacheUnavailable: Redis is away, and it alone knows which connectors these are.
+        """
+        shard, known = keys.shard_of(tenant, self._shards), self._indexes.get(tenant)
+        try:
+            wires = await self._ask(_mget(shard, tenant, _names(known))) if known else None
+            if wires is None or wires[1] != known:
+                wires = _learned(self._indexes, tenant, await self._ask(_everything(shard, tenant)))
+        except AWAY as error:
+            raise CacheUnavailable(_sentence(error)) from error
+        return _page(tenant, _names(wires[1]), wires, self._clock.now_ms())
+
+    async def _ask(self, command: Command) -> Wires:
+        wires: Wires
+        if not self._clock.due:
+            (wires,) = await self._reading.ask(command)
+            return wires
         asked = steady()
-        self._clock.calibrate(await self._redis.time(), asked)
+        now, wires = await self._reading.ask(_TIME, command)
+        self._clock.calibrate((int(now[0]), int(now[1])), asked)
+        return wires
 
 
 class HealthView:
@@ -72,49 +90,29 @@ class HealthView:
 
     Args:
         redis_url: where the cache is (``REDIS_URL`` of the workers).
-        timeout: seconds a read may wait for Redis before it answers ``unknown/monitor_error``.
+        timeout: seconds a read may wait for Redis before it answers ``unknown/monitor_error``. After three silences
+            in a row it answers so at once, and one read a second sees whether Redis is back.
         shards: as the workers are configured (``SHARDS``).
         strict: raise `CacheUnavailable` instead of answering ``unknown/monitor_error``.
     """
 
     def __init__(self, redis_url: str, *, timeout: float = 0.05, shards: int = 16, strict: bool = False) -> None:
-        self._redis: SyncRedis = connect_sync(redis_url, timeout)
+        self._reading = SyncReading(redis_url, timeout)
         self._clock, self._shards, self._strict = SharedClock(), shards, strict
+        self._indexes: dict[str, bytes] = {}
 
     def status(self, name: str, tenant_id: str | None) -> HealthStatus:
         """The effective verdict of one connector of one tenant; None means the service check."""
-        pair = Pair(connector_id(name), scope_id(tenant_id))
-        shard = keys.shard_of(pair.tenant, self._shards)
-        try:
-            if self._clock.due:
-                self._calibrate()
-            wire = cast("bytes | None", self._redis.get(keys.verdict(shard, pair)))
-            if wire is None:
-                known = cast("Wires", self._redis.mget(_index_keys(shard, pair.tenant)))
-                return _missing(pair, known, self._clock.now_ms())
-        except AWAY as error:
-            return _away(pair, self._clock.now_ms(), error, strict=self._strict)
-        return seen(pair, decode(wire), self._clock.now_ms())
+        return self._named(scope_id(tenant_id), (connector_id(name),))[name]
 
     def statuses(self, tenant_id: str | None, names: Iterable[str] | None = None) -> Mapping[str, HealthStatus]:
-        """The verdicts of a tenant's connectors: `names` in one round trip, or those it has configured in two.
+        """The verdicts of a tenant's connectors: `names`, or those it has configured; one round trip.
 
         Raises:
             CacheUnavailable: Redis is away and `names` was not given (or the view is `strict`).
         """
         tenant = scope_id(tenant_id)
-        shard = keys.shard_of(tenant, self._shards)
-        try:
-            if self._clock.due:
-                self._calibrate()
-            listed = list(names) if names is not None else self._configured(tenant)
-            wires = cast("Wires", self._redis.mget(_page_keys(shard, tenant, listed)))
-        except AWAY as error:
-            now = self._clock.now_ms()
-            if names is None:  # which connectors the tenant has is in Redis too: there is nothing to answer with
-                raise CacheUnavailable(_sentence(error)) from error
-            return {name: _away(Pair(name, tenant), now, error, strict=self._strict) for name in names}
-        return _page(tenant, listed, wires, self._clock.now_ms())
+        return self._configured(tenant) if names is None else self._named(tenant, tuple(names))
 
     def healthy(self, tenant_id: str | None) -> list[str]:
         """The tenant's usable connectors (healthy or degraded), sorted; none while Redis is away."""
@@ -135,8 +133,8 @@ class HealthView:
         return choose(names, page, allow_unknown=allow_unknown, panic=panic)
 
     def close(self) -> None:
-        """Give the connection back."""
-        self._redis.close()
+        """Give the connections back."""
+        self._reading.close()
 
     def __enter__(self) -> Self:
         return self
@@ -144,51 +142,82 @@ class HealthView:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
-    def _configured(self, tenant: str) -> list[str]:
-        index = self._redis.get(keys.index(keys.shard_of(tenant, self._shards), tenant))
-        return _names(cast("bytes | None", index))
+    def _named(self, tenant: str, names: tuple[str, ...]) -> dict[str, HealthStatus]:
+        try:
+            wires = self._ask(_mget(keys.shard_of(tenant, self._shards), tenant, names))
+        except AWAY as error:
+            return _away(tenant, names, self._clock.now_ms(), error, strict=self._strict)
+        return _page(tenant, names, wires, self._clock.now_ms())
 
-    def _calibrate(self) -> None:
+    def _configured(self, tenant: str) -> dict[str, HealthStatus]:
+        shard, known = keys.shard_of(tenant, self._shards), self._indexes.get(tenant)
+        try:
+            wires = self._ask(_mget(shard, tenant, _names(known))) if known else None
+            if wires is None or wires[1] != known:
+                wires = _learned(self._indexes, tenant, self._ask(_everything(shard, tenant)))
+        except AWAY as error:
+            raise CacheUnavailable(_sentence(error)) from error
+        return _page(tenant, _names(wires[1]), wires, self._clock.now_ms())
+
+    def _ask(self, command: Command) -> Wires:
+        wires: Wires
+        if not self._clock.due:
+            (wires,) = self._reading.ask(command)
+            return wires
         asked = steady()
-        self._clock.calibrate(self._redis.time(), asked)
+        now, wires = self._reading.ask(_TIME, command)
+        self._clock.calibrate((int(now[0]), int(now[1])), asked)
+        return wires
 
 
-def _index_keys(shard: int, tenant: str) -> list[str]:
-    return [keys.epoch(shard), keys.index(shard, tenant)]
+@lru_cache(maxsize=2_000)
+def _mget(shard: int, tenant: str, connectors: tuple[str, ...]) -> Command:
+    """The question for `Wires` when it is known which connectors are meant; spelling so many keys is worth keeping."""
+    records = [keys.verdict(shard, Pair(name, tenant)) for name in connectors]
+    return ("MGET", keys.epoch(shard), keys.index(shard, tenant), *records)
 
 
-def _page_keys(shard: int, tenant: str, connectors: Sequence[str]) -> list[str]:
-    return _index_keys(shard, tenant) + [keys.verdict(shard, Pair(name, tenant)) for name in connectors]
+def _everything(shard: int, tenant: str) -> Command:
+    """The question for `Wires` when only the index tells which connectors there are."""
+    return ("EVAL", _PAGE, 3, keys.epoch(shard), keys.index(shard, tenant), keys.verdict(shard, Pair("", tenant)))
 
 
-def _page(
-    tenant: str, connectors: Sequence[str], wires: Sequence[bytes | None], now_ms: int
-) -> dict[str, HealthStatus]:
+def _learned(indexes: dict[str, bytes], tenant: str, wires: Wires) -> Wires:
+    if len(indexes) >= INDEXES:
+        indexes.clear()
+    indexes[tenant] = wires[1] or b""
+    return wires
+
+
+@lru_cache(maxsize=2_000)
+def _names(index: bytes | None) -> tuple[str, ...]:
+    return tuple(index.decode().split()) if index else ()
+
+
+def _page(tenant: str, connectors: Sequence[str], wires: Wires, now_ms: int) -> dict[str, HealthStatus]:
     page: dict[str, HealthStatus] = {}
-    for name, wire in zip(connectors, wires[2:], strict=True):
-        pair = Pair(name, tenant)
-        page[name] = seen(pair, decode(wire), now_ms) if wire else _missing(pair, wires[:2], now_ms)
+    for at, name in enumerate(connectors, 2):
+        wire, pair = wires[at], Pair(name, tenant)
+        page[name] = seen(pair, decode(wire), now_ms) if wire else _missing(pair, wires, now_ms)
     return page
 
 
-def _missing(pair: Pair, known: Sequence[bytes | None], now_ms: int) -> HealthStatus:
+def _missing(pair: Pair, wires: Wires, now_ms: int) -> HealthStatus:
     """No record: not configured if the index of pairs says so, else not checked.
 
     Without an epoch the index itself is not to be believed: Redis lost it, or nothing ever ran.
     """
-    epoch, index = known
-    configured = epoch is None or pair.connector in _names(index)
+    configured = wires[0] is None or pair.connector in _names(wires[1])
     return absent(pair, Reason.NOT_CHECKED if configured else Reason.NOT_CONFIGURED, now_ms)
 
 
-def _names(index: bytes | None) -> list[str]:
-    return index.decode().split() if index else []
-
-
-def _away(pair: Pair, now_ms: int, error: BaseException, *, strict: bool) -> HealthStatus:
+def _away(
+    tenant: str, connectors: Iterable[str], now_ms: int, error: BaseException, *, strict: bool
+) -> dict[str, HealthStatus]:
     if strict:
         raise CacheUnavailable(_sentence(error)) from error
-    return absent(pair, Reason.MONITOR_ERROR, now_ms, error=_sentence(error))
+    said = _sentence(error)
+    return {name: absent(Pair(name, tenant), Reason.MONITOR_ERROR, now_ms, error=said) for name in connectors}
 
 
 def _sentence(error: BaseException) -> str:

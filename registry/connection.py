@@ -20,7 +20,21 @@ if TYPE_CHECKING:
 AWAY = (RedisError, OSError, TimeoutError)
 """What a call raises when Redis is away, slow, loading, read-only or out of memory."""
 
-__all__ = ["AWAY", "LockError", "Redis", "RedisTimeoutError", "SyncRedis", "connect", "connect_sync", "script"]
+SILENT = (RedisConnectionError, RedisTimeoutError, OSError, TimeoutError)
+"""What a call raises when there is no answer at all."""
+
+__all__ = [
+    "AWAY",
+    "SILENT",
+    "LockError",
+    "Redis",
+    "RedisConnectionError",
+    "RedisTimeoutError",
+    "SyncRedis",
+    "connect",
+    "connect_sync",
+    "script",
+]
 
 
 def connect(url: str, timeout: float, *, retries: int = 1) -> Redis:

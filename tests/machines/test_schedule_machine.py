@@ -266,7 +266,7 @@ class ScheduleMachine(RuleBasedStateMachine):
         redis, ahead = self.keeper.redis, SharedClock()
         seconds, micros = await redis.time()
         ahead.calibrate((seconds + HOUR, micros), steady())
-        reader = HealthCache(redis, ahead, shards=self.settings.shards)
+        reader = HealthCache(self.keeper.reading, ahead, shards=self.settings.shards)
         filled = bool(await redis.exists(keys.epoch(0)))
         return filled, await _statuses(self.keeper.cache), await _statuses(reader)
 
