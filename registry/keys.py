@@ -59,6 +59,11 @@ def verdict(shard: int, pair: Pair) -> str:
     return f"{PREFIX}:{{s{shard}}}:v:{pair.connector}:{pair.tenant}"
 
 
+def history(shard: int, pair: Pair) -> str:
+    """String with a TTL: what the pair has been like."""
+    return f"{PREFIX}:{{s{shard}}}:h:{pair.connector}:{pair.tenant}"
+
+
 def due(shard: int, connector: str) -> str:
     """Sorted set: tenant → Unix ms at which its next check is due."""
     return f"{PREFIX}:{{s{shard}}}:due:{connector}"

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import structlog
 from msgspec.structs import replace as changed
 
-from registry import keys
+from registry import history, keys
 from registry.clock import SharedClock
 from registry.connection import Redis, script
 from registry.health import Fault, Reason, Verdict
@@ -62,6 +62,7 @@ class Recorder:
         self._pace = Pace.of(settings)
         self._rules = Thresholds(settings.unhealthy_threshold, settings.healthy_threshold, self._pace.interval)
         self._script = script(redis, "record")
+        self._history = script(redis, "history") if settings.history else None
 
     async def record(self, outcomes: Sequence[Outcome]) -> dict[Pair, Record]:
         """Write `outcomes`; returns the records that were written (what was outdated is missing)."""
@@ -112,9 +113,12 @@ class Recorder:
                 script_keys += [keys.tally(shard, bucket), keys.witnesses(shard, bucket)]
                 script_keys += [keys.verdict(shard, pair) for pair in pairs]
                 await self._script(keys=script_keys, args=self._args(connector, group), client=pipe)
+            if self._history is not None:
+                for (shard, _), group in groups.items():
+                    await self._history(keys=_history_keys(shard, group), args=_history_args(group), client=pipe)
             answers = await pipe.execute()
         lost: list[Outcome] = []
-        for group, flags in zip(groups.values(), answers, strict=True):
+        for group, flags in zip(groups.values(), answers, strict=False):  # the histories' answers come after
             for write, flag in zip(group, flags, strict=True):
                 if flag > 0:
                     written[write.outcome.task.pair] = write.record
@@ -143,6 +147,19 @@ class Recorder:
             replace(outcome, task=replace(outcome.task, previous=decode(wire) if wire else None))
             for outcome, wire in zip(outcomes, wires, strict=True)
         ]
+
+
+def _history_keys(shard: int, group: list[_Write]) -> list[str]:
+    pairs = [write.outcome.task.pair for write in group]
+    return [key for pair in pairs for key in (keys.verdict(shard, pair), keys.history(shard, pair))]
+
+
+def _history_args(group: list[_Write]) -> list[str | bytes]:
+    args: list[str | bytes] = []
+    for write in group:
+        task, verdict, turned = write.outcome.task, write.outcome.verdict, bool(write.transition)
+        args += [f"{write.record.head},", history.entry(task.previous, write.record, verdict, turned=turned)]
+    return args
 
 
 def _transition(pair: Pair, previous: Record | None, record: Record) -> str:

@@ -156,7 +156,8 @@ class Schedule:
         """Take a pair out, and tell every replica; its verdict becomes a tombstone. False when a newer one is there."""
         args: list[str | int] = [pair.tenant, pair.connector, revision, TOMBSTONE_MS]
         args += [self.origin, keys.CHANGES_CAP, keys.EVENTS_CAP]
-        return bool(await self._remove(keys=self._keys(pair), args=args))
+        script_keys = [*self._keys(pair), keys.history(self.shard(pair), pair)]
+        return bool(await self._remove(keys=script_keys, args=args))
 
     async def rotate(self, pair: Pair) -> bool:
         """The pair's secrets are others now: its verdict is void, it is due at once, and every replica is told.

@@ -82,6 +82,8 @@ class Settings(BaseSettings):
     batches_per_slot: int = Field(4, ge=1, description="Batches in flight for every live check process, at most.")
     host_concurrency: int = Field(50, ge=1, description="Checks one process runs against one vendor host at a time.")
 
+    history: bool = Field(default=True, description="Keep uptime, latency and transitions of every pair, 1 KB each.")
+
     instance_capacity: int = Field(1_000, ge=1, description="Connectors one registry keeps ready, at most.")
     instance_idle: Seconds = Field(900.0, description="Seconds after which an unused connector is closed.")
     instance_grace: float = Field(60.0, ge=0, description="Seconds a connector from `get` stays open when replaced.")

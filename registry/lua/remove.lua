@@ -1,5 +1,5 @@
--- Takes a pair out of the schedule and leaves a tombstone, which refuses results still under way.
--- KEYS: verdict, due, configs, index, fence, changes, events
+-- Takes a pair with its history out, and leaves a tombstone, which refuses results still under way.
+-- KEYS: verdict, due, configs, index, fence, changes, events, history
 -- ARGV: tenant, connector, revision, ttl of the tombstone (ms), who removes it, cap of changes, cap of events
 -- Returns 1, or 0 when a newer revision is there, or was removed.
 local known = redis.call('HGET', KEYS[3], ARGV[1])
@@ -9,6 +9,7 @@ local gone = string.match(old, '^{"rv":(%d+),"fe":%d+,"k":"g"}')
 if gone and tonumber(gone) > tonumber(ARGV[3]) then return 0 end
 
 redis.call('HDEL', KEYS[3], ARGV[1])
+redis.call('DEL', KEYS[8])
 redis.call('ZREM', KEYS[2], ARGV[1])
 
 local kept = ''

@@ -1,0 +1,378 @@
+"""A pair's history: what is credited, what is unknown, and that it stays small, alone and in order."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from dataclasses import dataclass, field, replace
+from typing import cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from registry import keys
+from registry.bootstrap import Parts
+from registry.clock import SharedClock
+from registry.connector import BearerAuth, ConnectorConfig, SecretRef
+from registry.health import Fault, Reason, Status, Verdict
+from registry.history import (
+    BOUNDS_MS,
+    ERROR,
+    FAULT_CODES,
+    REASON_CODES,
+    STATUS_CODES,
+    History,
+    Turn,
+    Window,
+    entry,
+    read,
+)
+from registry.ids import Pair
+from registry.record import Kind, Record, decode
+from registry.recording import Outcome, Recorder
+
+PAIR, OTHER = Pair("github", "acme"), Pair("github", "acme.eu")
+CONFIG = ConnectorConfig(auth=BearerAuth(token=SecretRef("env://TOKEN")))
+MINUTE, HOUR, DAY = 60, 3600, 86_400
+START = 20_000 * DAY
+"""Midnight of some day, Unix seconds."""
+
+
+class Hands(SharedClock):
+    """A clock that stands where the test has put its hands (Unix seconds)."""
+
+    at: float = START
+
+    def now_ms(self) -> int:
+        return int(self.at * 1000)
+
+
+@dataclass
+class Past:
+    """Checks that are recorded at times of the test's choosing."""
+
+    parts: Parts
+    clock: Hands = field(default_factory=Hands)
+
+    def __post_init__(self) -> None:
+        self.recorder = Recorder(self.parts.redis, self.clock, self.parts.settings)
+
+    async def begin(self, pair: Pair = PAIR, revision: int = 1, *, reset: bool = True) -> None:
+        await self.parts.schedule.put(pair, revision, CONFIG, reset=reset)
+
+    async def check(
+        self, at: float, reason: Reason = Reason.OK, *, latency_ms: float = 100.0, pair: Pair = PAIR
+    ) -> tuple[Outcome, Record | None]:
+        task = await self.parts.schedule.task(pair)
+        assert task is not None
+        outcome = Outcome(task, verdict(reason, at, latency_ms), "github|api.github.com")
+        self.clock.at = at
+        return outcome, (await self.recorder.record([outcome])).get(pair)
+
+    async def every_minute(self, start: int, end: int, reason: Reason = Reason.OK) -> None:
+        for at in range(start, end + 1, MINUTE):
+            await self.check(at, reason)
+
+    async def read(self, at: float | None = None, pair: Pair = PAIR) -> History:
+        shard = self.parts.schedule.shard(pair)
+        found = await self.parts.redis.mget([keys.verdict(shard, pair), keys.history(shard, pair)])
+        record, wire = cast("list[bytes | None]", found)
+        return read(pair, wire, decode(record) if record else None, int((at or self.clock.at) * 1000))
+
+
+def verdict(reason: Reason, at: float, latency_ms: float = 100.0) -> Verdict:
+    faults = {Reason.OK: Fault.NONE, Reason.MONITOR_ERROR: Fault.PLATFORM, Reason.CREDENTIAL_REJECTED: Fault.TENANT}
+    return Verdict(reason, faults.get(reason, Fault.VENDOR), int(at * 1000), latency_ms=latency_ms)
+
+
+@pytest.fixture
+async def past(parts: Parts) -> Past:
+    made = Past(parts)
+    await made.begin()
+    return made
+
+
+def seconds(window: Window) -> tuple[int, int, int, int]:
+    return window.healthy, window.degraded, window.unhealthy, window.unknown
+
+
+# What is credited
+
+
+async def test_time_counts_and_not_the_number_of_checks(past: Past) -> None:
+    await past.every_minute(START, START + 10 * MINUTE)
+    await past.check(START + 11 * MINUTE, Reason.CREDENTIAL_REJECTED)
+    for at in range(START + 11 * MINUTE + 1, START + 12 * MINUTE + 1):
+        await past.check(at, Reason.CREDENTIAL_REJECTED)
+    day = (await past.read()).day
+    assert seconds(day) == (11 * MINUTE, 0, MINUTE, 0)
+    assert day.uptime == pytest.approx(100 * 11 / 12)
+
+
+async def test_degraded_is_up(past: Past) -> None:
+    await past.every_minute(START, START + 5 * MINUTE, Reason.SLOW)
+    day = (await past.read()).day
+    assert (day.degraded, day.uptime) == (5 * MINUTE, 100.0)
+
+
+async def test_an_unconfirmed_failure_is_credited_as_the_reader_saw_it(past: Past) -> None:
+    await past.check(START)
+    await past.check(START + 60, Reason.VENDOR_ERROR)
+    await past.check(START + 65, Reason.VENDOR_ERROR)
+    await past.check(START + 95, Reason.OK)
+    assert seconds((await past.read()).day) == (65, 0, 30, 0)
+
+
+async def test_the_stretch_since_the_last_check_counts_until_it_is_stale(past: Past) -> None:
+    _, record = await past.check(START)
+    assert record is not None
+    fresh = record.fresh_until_ms // 1000 - START
+    assert seconds((await past.read(START + 30)).day) == (30, 0, 0, 0)
+    assert seconds((await past.read(START + fresh + 1000)).day) == (fresh, 0, 0, 1000)
+
+
+async def test_a_monitor_that_was_down_for_hours_leaves_unknown_and_not_up(past: Past) -> None:
+    _, record = await past.check(START)
+    assert record is not None
+    fresh = record.fresh_until_ms // 1000 - START
+    await past.check(START + 5 * HOUR)
+    for window in ((await past.read()).day, (await past.read()).week):
+        assert seconds(window) == (fresh, 0, 0, 5 * HOUR - fresh)
+        assert window.uptime == 100.0, "of the known time"
+
+
+async def test_a_fault_of_ours_is_unknown_once_the_verdict_is_stale(past: Past) -> None:
+    _, record = await past.check(START)
+    assert record is not None
+    fresh = record.fresh_until_ms // 1000 - START
+    await past.every_minute(START + MINUTE, START + 30 * MINUTE, Reason.MONITOR_ERROR)
+    assert seconds((await past.read()).day) == (fresh, 0, 0, 30 * MINUTE - fresh)
+
+
+async def test_a_reset_verdict_is_unknown_until_the_next_check_and_the_history_stays(past: Past) -> None:
+    await past.every_minute(START, START + 10 * MINUTE)
+    await past.begin(revision=2)
+    await past.check(START + 11 * MINUTE)
+    assert seconds((await past.read()).day) == (10 * MINUTE, 0, 0, MINUTE)
+    await past.parts.schedule.rotate(PAIR)
+    await past.check(START + 12 * MINUTE)
+    assert seconds((await past.read()).day) == (10 * MINUTE, 0, 0, 2 * MINUTE)
+
+
+async def test_a_day_week_and_month_reach_as_far_as_they_say(past: Past) -> None:
+    for day in range(40):
+        reason = Reason.CREDENTIAL_REJECTED if day == 30 else Reason.OK
+        await past.every_minute(START + day * DAY, START + day * DAY + 10 * MINUTE, reason)
+    now = START + 39 * DAY + 10 * MINUTE
+    history = await past.read(now)
+    reach = [now - window.from_ms // 1000 for window in (history.day, history.week, history.month)]
+    assert reach == [DAY + 10 * MINUTE, 7 * DAY + 10 * MINUTE, 30 * DAY + 10 * MINUTE]
+    assert history.since_ms == START * 1000
+    assert (history.day.unhealthy, history.week.unhealthy) == (0, 0)
+    assert history.month.unhealthy >= 10 * MINUTE
+    assert history.month.healthy == pytest.approx(30 * 10 * MINUTE, abs=31 * 2 * MINUTE)
+
+
+async def test_nothing_is_left_of_what_is_a_month_and_more_ago(past: Past) -> None:
+    await past.every_minute(START, START + 10 * MINUTE, Reason.CREDENTIAL_REJECTED)
+    await past.check(START + 40 * DAY)
+    history = await past.read()
+    assert seconds(history.month) == (0, 0, 0, 30 * DAY)
+    assert history.month.uptime is None
+    assert history.latency.count == 1
+
+
+# What is credited once
+
+
+async def test_a_redelivered_batch_changes_nothing(past: Past) -> None:
+    await past.check(START)
+    old, _ = await past.check(START + MINUTE, Reason.CREDENTIAL_REJECTED)
+    new, _ = await past.check(START + 2 * MINUTE)
+    before = await past.read()
+    for outcome in (old, new, replace(new, task=replace(new.task, previous=None))):
+        assert await past.recorder.record([outcome]) == {}
+    assert await past.read() == before
+
+
+async def test_two_workers_with_one_result_credit_it_once(past: Past, parts: Parts) -> None:
+    await past.check(START)
+    task = await parts.schedule.task(PAIR)
+    assert task is not None
+    past.clock.at = START + MINUTE
+    outcome = Outcome(task, verdict(Reason.OK, START + MINUTE), "github|api.github.com")
+    wrote = await asyncio.gather(past.recorder.record([outcome]), past.recorder.record([outcome]))
+    assert sum(PAIR in written for written in wrote) == 1
+    history = await past.read()
+    assert (history.latency.count, history.day.healthy) == (2, MINUTE)
+
+
+async def test_what_was_not_written_as_a_verdict_is_not_credited(past: Past, parts: Parts) -> None:
+    await past.check(START)
+    late = await parts.schedule.task(PAIR)
+    await past.check(START + MINUTE)
+    assert late is not None
+    assert await past.recorder.record([Outcome(late, verdict(Reason.OK, START + 50), "github|x")]) == {}
+    assert (await past.read()).latency.count == 2
+
+
+async def test_a_clock_set_back_by_minutes_credits_nothing_twice_and_by_days_begins_anew(past: Past) -> None:
+    await past.every_minute(START, START + 30 * MINUTE)
+    await past.check(START + 20 * MINUTE)
+    await past.check(START + 21 * MINUTE)
+    assert (await past.read(START + 30 * MINUTE)).day.healthy == 30 * MINUTE
+    await past.check(START - 2 * DAY)
+    history = await past.read()
+    assert history.since_ms == (START - 2 * DAY) * 1000
+    assert seconds(history.month) == (0, 0, 0, 0)
+
+
+# Latency and transitions
+
+
+@given(st.lists(st.floats(1.0, BOUNDS_MS[-1]), min_size=1, max_size=200), st.sampled_from([0.5, 0.95, 0.99]))
+def test_percentiles_are_within_their_bound(latencies: list[float], part: float) -> None:
+    history = of_latencies(latencies)
+    found = {0.5: history.latency.p50, 0.95: history.latency.p95, 0.99: history.latency.p99}[part]
+    true = sorted(latencies)[-(-len(latencies) * int(part * 100) // 100) - 1]
+    assert found is not None
+    assert true / (1 + ERROR) * 0.999 <= found <= true * (1 + ERROR) * 1.001
+
+
+def test_latencies_beyond_both_ends_are_told_as_the_ends() -> None:
+    assert of_latencies([0.01]).latency.p50 == 1.0
+    assert of_latencies([90_000.0]).latency.p50 == BOUNDS_MS[-1]
+
+
+def of_latencies(latencies: list[float]) -> History:
+    """A history as it is stored after checks with these latencies, put together by hand."""
+    counts = [0] * 48
+    for latency in latencies:
+        record = Record(1, 1, Kind.CHECKED)
+        counts[entry(None, record, verdict(Reason.OK, START, latency), turned=False)[21] - 1] += 1
+    header = struct.pack(">BBHIIQ", 1, 0, 0, START, START, 1)
+    wire = (header + bytes(429) + struct.pack(">48H", *counts)).ljust(761, b"\0")
+    return read(PAIR, wire, None, START * 1000)
+
+
+async def test_only_usable_checks_of_today_and_yesterday_have_a_latency(past: Past) -> None:
+    await past.check(START, latency_ms=100)
+    await past.check(START + 60, Reason.CREDENTIAL_REJECTED, latency_ms=20_000)
+    await past.check(START + DAY, latency_ms=1_000)
+    assert (await past.read()).latency.count == 2
+    await past.check(START + 2 * DAY, latency_ms=1_000)
+    latency = (await past.read()).latency
+    assert latency.count == 2
+    assert latency.p50 == pytest.approx(1_000, rel=ERROR)
+    assert (await past.read(START + 5 * DAY)).latency.count == 0
+
+
+async def test_the_last_twenty_transitions_are_kept_the_newest_first(past: Past) -> None:
+    for turn in range(25):
+        await past.check(START + turn * 60, Reason.CREDENTIAL_REJECTED if turn % 2 else Reason.OK)
+        await past.check(START + turn * 60 + 30, Reason.CREDENTIAL_REJECTED if turn % 2 else Reason.OK)
+    turns = (await past.read()).transitions
+    assert [turn.at_ms for turn in turns] == [(START + turn * 60) * 1000 for turn in range(24, 4, -1)]
+    assert turns[0] == Turn((START + 24 * 60) * 1000, Status.HEALTHY, Reason.OK, Fault.NONE)
+    assert turns[1].as_dict() == {
+        "at": "2024-10-04T00:23:00.000Z",
+        "status": "unhealthy",
+        "reason": "credential_rejected",
+        "fault": "tenant",
+    }
+
+
+def test_the_numbers_that_stand_for_words_never_change() -> None:
+    assert {status.value: code for status, code in STATUS_CODES.items()} == {
+        "healthy": 1,
+        "degraded": 2,
+        "unhealthy": 3,
+        "unknown": 4,
+    }
+    assert {fault.value: code for fault, code in FAULT_CODES.items()} == {
+        "none": 0,
+        "tenant": 1,
+        "vendor": 2,
+        "platform": 3,
+    }
+    assert [reason.value for reason in sorted(REASON_CODES, key=REASON_CODES.__getitem__)] == [
+        "ok",
+        "slow",
+        "rate_limited",
+        "quota_low",
+        "credential_expiring",
+        "credential_expired",
+        "credential_rejected",
+        "permission_denied",
+        "account_suspended",
+        "misconfigured",
+        "not_found",
+        "vendor_error",
+        "bad_response",
+        "timeout",
+        "unreachable",
+        "secret_unavailable",
+        "monitor_error",
+        "not_checked",
+        "stale",
+        "not_configured",
+    ]
+    assert sorted(REASON_CODES.values()) == list(range(1, 21))
+
+
+def test_every_word_has_a_number() -> None:
+    assert (set(STATUS_CODES), set(FAULT_CODES), set(REASON_CODES)) == (set(Status), set(Fault), set(Reason))
+
+
+# How it is kept
+
+
+async def test_a_history_takes_less_than_a_kilobyte_however_long_and_eventful(past: Past, parts: Parts) -> None:
+    key = keys.history(parts.schedule.shard(PAIR), PAIR)
+    sizes = []
+    for turn in range(300):
+        await past.check(START + turn * 5 * HOUR, Reason.CREDENTIAL_REJECTED if turn % 2 else Reason.OK)
+        sizes.append((await parts.redis.memory_usage(key) or 0, await parts.redis.strlen(key)))
+    assert len(set(sizes)) == 1, "nothing grows"
+    assert sizes[0][0] <= 1024
+    assert 31 * DAY * 1000 < await parts.redis.pttl(key) <= 32 * DAY * 1000
+
+
+@pytest.mark.parametrize("wire", [b"", b"\x01", bytes(761), b"\x02" + bytes(760), b"x" * 900])
+async def test_a_history_of_another_version_reads_as_none_and_is_written_over(past: Past, wire: bytes) -> None:
+    key = keys.history(past.parts.schedule.shard(PAIR), PAIR)
+    await past.parts.redis.set(key, wire)
+    history = await past.read()
+    assert (history.since_ms, history.day.uptime, history.transitions) == (None, None, ())
+    await past.check(START)
+    await past.check(START + 30)
+    history = await past.read()
+    assert (history.since_ms, history.day.healthy) == (START * 1000, 30)
+
+
+def test_a_reason_of_a_newer_version_is_left_out() -> None:
+    turn = struct.pack(">IBB", START, 1, 99) + struct.pack(">IBB", START + 1, 1, 1)
+    wire = struct.pack(">BBHIIQ", 1, 2, 0, START, START, 1) + bytes(621) + turn + bytes(108)
+    assert [turn.at_ms for turn in read(PAIR, wire, None, START * 1000).transitions] == [(START + 1) * 1000]
+
+
+async def test_a_removed_pair_leaves_no_history_and_begins_anew(past: Past, parts: Parts) -> None:
+    await past.every_minute(START, START + 10 * MINUTE)
+    under_way = await parts.schedule.task(PAIR)
+    assert under_way is not None
+    await parts.schedule.remove(PAIR, 2)
+    assert await past.recorder.record([Outcome(under_way, verdict(Reason.OK, START + 700), "github|x")]) == {}
+    assert not await parts.redis.exists(keys.history(parts.schedule.shard(PAIR), PAIR))
+    await past.begin(revision=3)
+    await past.check(START + 20 * MINUTE)
+    assert (await past.read()).since_ms == (START + 20 * MINUTE) * 1000
+
+
+async def test_switched_off_nothing_is_kept(parts: Parts) -> None:
+    off = replace(parts, settings=parts.settings.model_copy(update={"history": False}))
+    past = Past(off)
+    await past.begin()
+    _, record = await past.check(START)
+    assert record is not None
+    assert not await parts.redis.exists(keys.history(parts.schedule.shard(PAIR), PAIR))
