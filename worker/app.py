@@ -39,6 +39,7 @@ app.conf.update(
     broker_url=settings.broker_url,
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
+    broker_channel_error_retry=True,  # a Redis that refuses writes (read-only, out of memory) ends no worker
     broker_transport_options={
         # kombu sets no socket timeout of its own and would wait for ever on a half-open connection
         "socket_timeout": 5.0,
