@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Protocol, Self, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Protocol, Self, TypeAlias, TypeVar, runtime_checkable
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -129,14 +129,26 @@ class ConnectorConfig(_Strict):
 
     def secrets(self) -> Iterator[tuple[str, SecretRef | SecretStr]]:
         """The secret fields of `auth`, as (field name, reference or secret)."""
-        for name in type(self.auth).model_fields:
-            value = getattr(self.auth, name)
+        for name, value in vars(self.auth).items():
             if isinstance(value, SecretRef | SecretStr):
                 yield name, value
 
     def with_secrets(self, secrets: dict[str, SecretRef] | dict[str, SecretStr]) -> ConnectorConfig:
         """A copy whose secret fields are replaced by `secrets` (field name → value)."""
-        return self.model_copy(update={"auth": self.auth.model_copy(update=secrets)})
+        return _changed(self, {"auth": _changed(self.auth, secrets)})
+
+
+Model = TypeVar("Model", bound=_Strict)
+
+
+def _changed(model: Model, changes: Mapping[str, object]) -> Model:
+    """`model_copy(update=…)` for models that have no private and no extra values: a fourth of its time, every check."""
+    copied = object.__new__(type(model))
+    object.__setattr__(copied, "__dict__", {**vars(model), **changes})
+    object.__setattr__(copied, "__pydantic_fields_set__", model.model_fields_set | changes.keys())
+    object.__setattr__(copied, "__pydantic_extra__", None)
+    object.__setattr__(copied, "__pydantic_private__", None)
+    return copied
 
 
 class Limit(_Strict):

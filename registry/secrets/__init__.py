@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from pydantic import SecretStr
 
@@ -18,7 +18,7 @@ from registry.connector import ConnectorConfig, SecretRef
 from registry.errors import InvalidConfig, SecretUnavailable
 from registry.ids import Pair
 
-__all__ = ["SealingBackend", "SecretBackend", "SecretResolver"]
+__all__ = ["LocalBackend", "SealingBackend", "SecretBackend", "SecretResolver"]
 
 _Flight = tuple[asyncio.AbstractEventLoop, Pair, SecretRef]
 
@@ -44,6 +44,15 @@ class SecretBackend(Protocol):
         ...
 
 
+@runtime_checkable
+class LocalBackend(SecretBackend, Protocol):
+    """A backend that opens references without waiting for anything, so that nothing it opens need be kept."""
+
+    def open(self, pair: Pair, reference: SecretRef) -> SecretStr:
+        """The same as `admit` and `read`, at once."""
+        ...
+
+
 class SealingBackend(SecretBackend, Protocol):
     """A backend that can also keep a secret it is given."""
 
@@ -60,7 +69,8 @@ class SecretResolver:
     """Replaces references by secrets, and secrets by references.
 
     Resolved secrets are kept in memory for `ttl` seconds, for at most `max_pairs` pairs, the least recently used
-    going first; concurrent reads of one reference are one read. Failures are not kept.
+    going first; concurrent reads of one reference are one read. Failures are not kept. While a store is away, a secret
+    that is still kept goes on beyond its time.
 
     Args:
         backends: one for each scheme that configurations may use.
@@ -84,6 +94,9 @@ class SecretResolver:
         self._backends = {backend.scheme: backend for backend in backends}
         if sealing is not None:
             self._backends[sealing.scheme] = sealing
+        self._local = {
+            scheme: backend.open for scheme, backend in self._backends.items() if isinstance(backend, LocalBackend)
+        }
         self._sealing = sealing
         self._ttl, self._max_pairs, self._clock, self._on_read = ttl, max_pairs, clock, on_read
         self._kept: OrderedDict[Pair, dict[SecretRef, tuple[SecretStr, float]]] = OrderedDict()
@@ -96,12 +109,16 @@ class SecretResolver:
             SecretNotFound: a reference names nothing, or is not this tenant's.
             SecretUnavailable: the secret store did not answer, or is not configured here.
         """
-        return config.with_secrets(
-            {
-                field: await self._secret(pair, value) if isinstance(value, SecretRef) else value
-                for field, value in config.secrets()
-            }
-        )
+        found: dict[str, SecretStr] = {}
+        for field, value in config.secrets():
+            if not isinstance(value, SecretRef):
+                found[field] = value
+            elif opened := self._local.get(value.partition("://")[0]):
+                found[field] = opened(pair, value)
+                self._on_read(pair)
+            else:
+                found[field] = await self._secret(pair, value)
+        return config.with_secrets(found)
 
     async def seal(self, pair: Pair, config: ConnectorConfig) -> ConnectorConfig:
         """A copy of `config` whose clear secrets are kept by the sealing backend; it can be stored.
@@ -165,7 +182,12 @@ class SecretResolver:
             backend.admit(pair, reference)
             task = self._flights[flight] = loop.create_task(backend.read(pair, reference))
             task.add_done_callback(lambda done: self._landed(flight, done))
-        return await asyncio.shield(task)  # one caller's cancellation is not the others'
+        try:
+            return await asyncio.shield(task)  # one caller's cancellation is not the others'
+        except SecretUnavailable:
+            if kept and self._kept.get(pair, {}).get(reference) is kept:
+                return kept[0]
+            raise
 
     def _landed(self, flight: _Flight, task: asyncio.Task[SecretStr]) -> None:
         failed = task.cancelled() or task.exception() is not None

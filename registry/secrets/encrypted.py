@@ -48,11 +48,25 @@ class EncryptedSecrets:
     def admit(self, pair: Pair, reference: SecretRef) -> None:
         """Raise `SecretNotFound` unless the reference opens for this pair (or needs a key that is not here)."""
         if _parts(pair, reference)[0] in self._ciphers:
-            self._opened(pair, reference)
+            self.open(pair, reference)
 
     async def read(self, pair: Pair, reference: SecretRef) -> SecretStr:
         """The decrypted secret. Raises `SecretUnavailable` when its key is not among ours."""
-        return self._opened(pair, reference)
+        return self.open(pair, reference)
+
+    def open(self, pair: Pair, reference: SecretRef) -> SecretStr:
+        """The same as `read`, at once."""
+        key_id, sealed = _parts(pair, reference)
+        cipher = self._ciphers.get(key_id)
+        if cipher is None:
+            raise SecretUnavailable(f"{pair}: the secret is sealed with key {key_id}, which ENCRYPTION_KEYS lacks")
+        try:
+            text = cipher.decrypt(sealed[:_NONCE], sealed[_NONCE:], _bound_to(pair))
+        except (InvalidTag, ValueError):
+            raise SecretNotFound(
+                f"{pair}: the enc:// reference was changed or belongs to another pair: save the secret again"
+            ) from None
+        return SecretStr(text.decode())
 
     async def seal(self, pair: Pair, field: str, secret: SecretStr) -> SecretRef:  # noqa: ARG002 - the protocol's
         """Encrypt `secret` for this pair; the same secret gives another reference each time."""
@@ -65,19 +79,6 @@ class EncryptedSecrets:
 
     async def aclose(self) -> None:
         """Nothing to give back."""
-
-    def _opened(self, pair: Pair, reference: SecretRef) -> SecretStr:
-        key_id, sealed = _parts(pair, reference)
-        cipher = self._ciphers.get(key_id)
-        if cipher is None:
-            raise SecretUnavailable(f"{pair}: the secret is sealed with key {key_id}, which ENCRYPTION_KEYS lacks")
-        try:
-            text = cipher.decrypt(sealed[:_NONCE], sealed[_NONCE:], _bound_to(pair))
-        except (InvalidTag, ValueError):
-            raise SecretNotFound(
-                f"{pair}: the enc:// reference was changed or belongs to another pair: save the secret again"
-            ) from None
-        return SecretStr(text.decode())
 
 
 def _parts(pair: Pair, reference: SecretRef) -> tuple[str, bytes]:

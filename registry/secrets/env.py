@@ -33,6 +33,10 @@ class EnvSecrets:
 
     async def read(self, pair: Pair, reference: SecretRef) -> SecretStr:
         """The variable's value. Raises `SecretNotFound` naming the variable to set."""
+        return self.open(pair, reference)
+
+    def open(self, pair: Pair, reference: SecretRef) -> SecretStr:
+        """The same as `read`, at once."""
         variable = self._variable(pair, reference)
         value = self._environ.get(variable)
         if not value:

@@ -158,6 +158,23 @@ async def test_a_failure_reaches_everyone_who_waits_and_is_not_kept() -> None:
     assert vault.reads[ACME] == 2
 
 
+async def test_a_kept_secret_goes_on_while_its_store_is_away_and_no_longer() -> None:
+    vault, clock = Vault(), Clock()
+    resolver = SecretResolver([vault], ttl=300, clock=clock)
+    await token(resolver)
+    vault.value, vault.fault = "two", SecretUnavailable("the vault is away")
+    clock.now += 301
+    assert await token(resolver) == "one"
+    with pytest.raises(SecretUnavailable):
+        await token(resolver, Pair("slack", "acme"))
+    vault.fault = None
+    assert await token(resolver) == "two"
+    vault.fault = SecretUnavailable("away again")
+    resolver.drop(ACME)
+    with pytest.raises(SecretUnavailable):
+        await token(resolver)
+
+
 async def test_the_least_recently_used_pair_is_forgotten_first() -> None:
     vault = Vault()
     resolver = SecretResolver([vault], max_pairs=2)
