@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from registry.errors import RegistryError
     from registry.facade import ConnectorRegistry
     from registry.health import Fault, HealthCheck, HealthStatus, Quota, Reason, Status, Verdict
+    from registry.history import History
     from registry.route import Route
     from registry.settings import Settings
     from registry.watch import Gap, Transition
@@ -35,6 +36,7 @@ _HOMES = {
     "errors": ("RegistryError",),
     "facade": ("ConnectorRegistry",),
     "health": ("Fault", "HealthCheck", "HealthStatus", "Quota", "Reason", "Status", "Verdict"),
+    "history": ("History",),
     "route": ("Route",),
     "settings": ("Settings",),
     "watch": ("Gap", "Transition"),
@@ -52,6 +54,7 @@ __all__ = [
     "HealthCheck",
     "HealthStatus",
     "HealthView",
+    "History",
     "Quota",
     "Reason",
     "RegistryError",

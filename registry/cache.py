@@ -17,6 +17,7 @@ from registry.clock import SharedClock, steady
 from registry.connection import AWAY
 from registry.errors import CacheUnavailable
 from registry.health import HealthStatus, Reason
+from registry.history import History, read
 from registry.ids import Pair, connector_id, scope_id
 from registry.reading import Command, Reading, SyncReading
 from registry.record import absent, decode, seen
@@ -68,6 +69,18 @@ class HealthCache:
         except AWAY as error:
             raise CacheUnavailable(_sentence(error)) from error
         return _page(tenant, _names(wires[1]), wires, self._clock.now_ms())
+
+    async def histories(self, tenant: str, connectors: Sequence[str]) -> dict[str, History]:
+        """The histories of one tenant (or `SYSTEM`) for `connectors`; one round trip.
+
+        Raises:
+            CacheUnavailable: Redis is away.
+        """
+        try:
+            wires = await self._ask(_mget_histories(keys.shard_of(tenant, self._shards), tenant, connectors))
+        except AWAY as error:
+            raise CacheUnavailable(_sentence(error)) from error
+        return _past(tenant, connectors, wires, self._clock.now_ms())
 
     async def _ask(self, command: Command) -> Wires:
         wires: Wires
@@ -131,6 +144,28 @@ class HealthView:
         except CacheUnavailable:
             panic = distrust(page.values())
         return choose(names, page, allow_unknown=allow_unknown, panic=panic)
+
+    def history(self, name: str, tenant_id: str | None) -> History:
+        """Uptime, latency and last transitions of one connector of one tenant; None means the service check.
+
+        Raises:
+            CacheUnavailable: Redis is away.
+        """
+        return self.histories(tenant_id, (connector_id(name),))[name]
+
+    def histories(self, tenant_id: str | None, names: Iterable[str] | None = None) -> dict[str, History]:
+        """The histories of a tenant's connectors: `names` in one round trip, or those it has configured in two.
+
+        Raises:
+            CacheUnavailable: Redis is away.
+        """
+        tenant = scope_id(tenant_id)
+        connectors = tuple(self._configured(tenant) if names is None else names)
+        try:
+            wires = self._ask(_mget_histories(keys.shard_of(tenant, self._shards), tenant, connectors))
+        except AWAY as error:
+            raise CacheUnavailable(_sentence(error)) from error
+        return _past(tenant, connectors, wires, self._clock.now_ms())
 
     def close(self) -> None:
         """Give the connections back."""
@@ -200,6 +235,21 @@ def _page(tenant: str, connectors: Sequence[str], wires: Wires, now_ms: int) -> 
         wire, pair = wires[at], Pair(name, tenant)
         page[name] = seen(pair, decode(wire), now_ms) if wire else _missing(pair, wires, now_ms)
     return page
+
+
+def _mget_histories(shard: int, tenant: str, connectors: Iterable[str]) -> Command:
+    """A history with the record that tells what has been in force since its last check, for each connector."""
+    pairs = [Pair(name, tenant) for name in connectors]
+    # The epoch is only there because an `MGET` of no keys is refused.
+    wanted = [key for pair in pairs for key in (keys.verdict(shard, pair), keys.history(shard, pair))]
+    return ("MGET", keys.epoch(shard), *wanted)
+
+
+def _past(tenant: str, connectors: Iterable[str], wires: Wires, now_ms: int) -> dict[str, History]:
+    rows = zip(connectors, wires[1::2], wires[2::2], strict=True)
+    return {
+        name: read(Pair(name, tenant), wire, decode(record) if record else None, now_ms) for name, record, wire in rows
+    }
 
 
 def _missing(pair: Pair, wires: Wires, now_ms: int) -> HealthStatus:

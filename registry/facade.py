@@ -21,6 +21,7 @@ from registry.connector import Connector, ConnectorConfig, ConnectorFactory, Con
 from registry.demand import POLL, Demand
 from registry.errors import ConnectorUnhealthy, IncompatibleConnector, UnknownConnector, WrongLoop
 from registry.health import HealthStatus, Reason, Status
+from registry.history import History
 from registry.ids import Pair, connector_id, scope_id
 from registry.ids import tenant_id as valid_tenant
 from registry.instances import Instance, Instances
@@ -249,8 +250,7 @@ class ConnectorRegistry:
         """
         self._here()
         pair = Pair(connector_id(name), scope_id(tenant_id))
-        if not self.has(name):
-            raise UnknownConnector(f"no connector {name!r} is registered; there are: {', '.join(self.list())}")
+        self._known(name)
         status = await self._parts.cache.status(pair)
         if max_age is None or (status.age is not None and status.age < max_age and not status.stale):
             return status
@@ -263,6 +263,25 @@ class ConnectorRegistry:
         """The verdicts of every registered connector for one tenant, in one round trip."""
         self._here()
         return await self._parts.cache.statuses(scope_id(tenant_id), self.list())
+
+    async def history(self, name: str, *, tenant_id: str | None = None) -> History:
+        """Uptime over 24 hours, 7 and 30 days, latency and the last transitions of one pair; nothing is checked.
+
+        Args:
+            tenant_id: None means the service check, which belongs to no tenant.
+
+        Raises:
+            UnknownConnector: no connector of that name is registered.
+            CacheUnavailable: Redis is away.
+        """
+        self._here()
+        self._known(connector_id(name))
+        return (await self._parts.cache.histories(scope_id(tenant_id), (name,)))[name]
+
+    async def history_all(self, *, tenant_id: str | None = None) -> dict[str, History]:
+        """The histories of every registered connector for one tenant, in one round trip. Raises `CacheUnavailable`."""
+        self._here()
+        return await self._parts.cache.histories(scope_id(tenant_id), self.list())
 
     async def get_healthy(self, *, tenant_id: str | None = None) -> builtins.list[str]:
         """The usable connectors (healthy or degraded) of a tenant, sorted."""
@@ -343,6 +362,10 @@ class ConnectorRegistry:
                     self._hear(Announcement(*pair))  # its secret may be replaced before we hear of it
                 raise ConnectorUnhealthy(status)
         return pair
+
+    def _known(self, name: str) -> None:
+        if not self.has(name):
+            raise UnknownConnector(f"no connector {name!r} is registered; there are: {', '.join(self.list())}")
 
     async def _held(self, pair: Pair) -> Instance:
         await self._parts.announcements.start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from typing import cast
 
@@ -12,9 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from registry import keys
-from registry.bootstrap import Parts
+from registry.bootstrap import Parts, assemble
+from registry.cache import HealthView
 from registry.clock import SharedClock
 from registry.connector import BearerAuth, ConnectorConfig, SecretRef
+from registry.errors import CacheUnavailable, UnknownConnector
+from registry.facade import ConnectorRegistry
 from registry.health import Fault, Reason, Status, Verdict
 from registry.history import (
     BOUNDS_MS,
@@ -31,6 +35,8 @@ from registry.history import (
 from registry.ids import Pair
 from registry.record import Kind, Record, decode
 from registry.recording import Outcome, Recorder
+from registry.settings import Settings
+from tests.plugin import Plugin, plugin_config
 
 PAIR, OTHER = Pair("github", "acme"), Pair("github", "acme.eu")
 CONFIG = ConnectorConfig(auth=BearerAuth(token=SecretRef("env://TOKEN")))
@@ -376,3 +382,56 @@ async def test_switched_off_nothing_is_kept(parts: Parts) -> None:
     _, record = await past.check(START)
     assert record is not None
     assert not await parts.redis.exists(keys.history(parts.schedule.shard(PAIR), PAIR))
+
+
+# How it is read
+
+
+@pytest.fixture
+async def registry(settings: Settings) -> AsyncIterator[ConnectorRegistry]:
+    async with ConnectorRegistry(assemble(settings)) as made:
+        made.register("plugin", Plugin)
+        for tenant in ("acme", "acme.eu"):
+            await made.set_config("plugin", plugin_config(), tenant_id=tenant, actor="ann")
+        await made.health_check("plugin", tenant_id="acme", max_age=0)
+        yield made
+
+
+async def test_the_facade_and_the_view_read_the_same(registry: ConnectorRegistry, settings: Settings) -> None:
+    history = await registry.history("plugin", tenant_id="acme")
+    assert [turn.status for turn in history.transitions] == [Status.HEALTHY]
+    assert history.latency.count == 1
+    with HealthView(settings.redis_url, shards=settings.shards, timeout=2) as view:
+        seen, page = view.history("plugin", "acme"), view.histories("acme")
+        assert list(page) == ["plugin"]
+        for one in (seen, page["plugin"], view.histories("acme", ["plugin", "github"])["plugin"]):
+            assert (one.since_ms, one.transitions) == (history.since_ms, history.transitions)
+
+
+async def test_a_page_has_every_connector_and_a_stranger_no_history(registry: ConnectorRegistry) -> None:
+    page = await registry.history_all(tenant_id="acme")
+    assert set(page) == set(registry.list())
+    assert page["github"].since_ms is None
+    with pytest.raises(UnknownConnector):
+        await registry.history("fax", tenant_id="acme")
+
+
+async def test_nothing_of_a_tenant_is_in_anothers_history(registry: ConnectorRegistry) -> None:
+    neighbour = await registry.history("plugin", tenant_id="acme.eu")
+    assert (neighbour.tenant_id, neighbour.since_ms, neighbour.transitions) == ("acme.eu", None, ())
+    await registry.health_check("plugin", tenant_id="acme.eu", max_age=0)
+    before = await registry.history("plugin", tenant_id="acme")
+    await registry.delete_config("plugin", tenant_id="acme.eu", actor="ann")
+    assert (await registry.history("plugin", tenant_id="acme")).transitions == before.transitions
+    assert (await registry.history("plugin", tenant_id="acme.eu")).since_ms is None
+
+
+async def test_without_redis_there_is_an_error_and_no_empty_history() -> None:
+    away = Settings.model_validate({"redis_url": "redis://127.0.0.1:1/1", "config_store": "memory"})
+    async with ConnectorRegistry(assemble(away)) as registry:
+        with pytest.raises(CacheUnavailable):
+            await registry.history("github", tenant_id="acme")
+        with pytest.raises(CacheUnavailable):
+            await registry.history_all(tenant_id="acme")
+    with HealthView(away.redis_url) as view, pytest.raises(CacheUnavailable):
+        view.history("github", "acme")

@@ -16,6 +16,7 @@ from worker.commands.doctor import doctor
 from worker.commands.down import down
 from worker.commands.exits import BadInput, Failed, exit_of
 from worker.commands.health import health
+from worker.commands.history import history
 from worker.commands.metrics import metrics
 from worker.commands.outdated import outdated
 from worker.commands.status import status
@@ -35,7 +36,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,  # it would print local variables, and those may hold secrets
 )
-for command in (up, down, status, health, check, doctor, metrics):
+for command in (up, down, status, health, history, check, doctor, metrics):
     app.command()(command)
 app.command("list")(list_connectors)
 app.command()(outdated)
