@@ -22,7 +22,7 @@ from pydantic import SecretStr
 from registry.clean import clean
 from registry.connector import Connector, ConnectorConfig, ConnectorFactory, ConnectorMetadata
 from registry.errors import CheckFailed, InvalidConfig, SecretNotFound, SecretUnavailable
-from registry.health import REASONS, Fault, HealthCheck, Quota, Reason, Scalar, StepStatus, Verdict
+from registry.health import INSTANT, REASONS, Fault, HealthCheck, Quota, Reason, Scalar, StepStatus, Verdict
 from registry.ids import Pair
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ class _Step:
             status, said = StepStatus.FAIL, _sentence(session, error)
         elif len(session.warnings) > self._warned:
             status, said = StepStatus.WARN, session.clean(session.warnings[self._warned].message)
-        session.steps.append(HealthCheck(self._name, status, _since(self._started), said))
+        session.steps.append(HealthCheck(self._name, status, _since(self._started) or INSTANT, said))
 
 
 def _sentence(session: CheckSession, error: BaseException) -> str:

@@ -15,6 +15,7 @@ from msgspec import field as named
 from registry.reasons import REASONS, Fault, Reason, ReasonRow, Status, StepStatus, status_of
 
 __all__ = [
+    "INSTANT",
     "REASONS",
     "Evidence",
     "Fault",
@@ -49,12 +50,16 @@ class Quota(Struct, frozen=True, array_like=True):
         return rfc3339(self.resets_ms)
 
 
+INSTANT = 0.0
+"""The duration of a step that took none; this very object is left out of the wire form."""
+
+
 class HealthCheck(Struct, frozen=True, omit_defaults=True):
     """One step of a check: its name, outcome, duration in milliseconds, and error if it did not pass."""
 
     name: str = named(name="n")
     status: StepStatus = named(name="s", default=StepStatus.PASS)
-    duration_ms: float = named(name="d", default=0.0)
+    duration_ms: float = named(name="d", default=INSTANT)
     error: str | None = named(name="e", default=None)
     metadata: Evidence = named(name="m", default_factory=dict)
 

@@ -143,7 +143,7 @@ def fresh_until(record: Record, due_ms: int, pace: Pace, every: int, share: int 
     if newest is not None and newest.status is Status.UNKNOWN and record.raw is not None:
         return record.fresh_until_ms
     if newest is not None and newest.reason is Reason.RATE_LIMITED and record.status is not Status.UNKNOWN:
-        believed = record.authenticated_ms + UNAUTHENTICATED_INTERVALS * max(every, share)
+        believed = record.last_authenticated_ms + UNAUTHENTICATED_INTERVALS * max(every, share)
         return min(due_ms, believed) + grace
     return due_ms + grace
 

@@ -12,6 +12,7 @@ from enum import StrEnum
 from msgspec import DecodeError, Struct
 from msgspec import field as named
 from msgspec.json import Decoder, Encoder
+from msgspec.structs import replace
 
 from registry.health import REASONS, Fault, HealthStatus, Reason, Status, Verdict
 from registry.ids import Pair
@@ -35,13 +36,14 @@ class Record(Struct, frozen=True, omit_defaults=True):
 
     `revision` and `fence` order writes. `verdict` is the check that the effective verdict rests on, `raw` the
     newest check where its own verdict is another. `failures` counts transient failures in a row, `successes`
-    usable checks in a row, `consecutive` checks in a row with the same raw outcome. Times are Unix milliseconds.
-    Only what is `Kind.CHECKED` has a status: the defaults below just keep healthy records short.
+    usable checks in a row, `consecutive` checks in a row with the same raw outcome. Times are Unix milliseconds;
+    an `authenticated_ms` of None is that of `verdict`, see `last_authenticated_ms`. Only what is `Kind.CHECKED` has a
+    verdict and a status: the defaults below keep the records of healthy pairs short.
     """
 
     revision: int = named(name="rv")
     fence: int = named(name="fe")
-    kind: Kind = named(name="k", default=Kind.WAITING)
+    kind: Kind = named(name="k", default=Kind.CHECKED)
     status: Status = named(name="s", default=Status.HEALTHY)
     reason: Reason = named(name="r", default=Reason.OK)
     fault: Fault = named(name="f", default=Fault.NONE)
@@ -50,7 +52,7 @@ class Record(Struct, frozen=True, omit_defaults=True):
     consecutive: int = named(name="n", default=0)
     failures: int = named(name="x", default=0)
     successes: int = named(name="y", default=0)
-    authenticated_ms: int = named(name="a", default=0)
+    authenticated_ms: int | None = named(name="a", default=None)
     verdict: Verdict | None = named(name="v", default=None)
     raw: Verdict | None = named(name="w", default=None)
 
@@ -64,9 +66,24 @@ class Record(Struct, frozen=True, omit_defaults=True):
         """The newest check's own verdict."""
         return self.raw or self.verdict
 
+    @property
+    def last_authenticated_ms(self) -> int:
+        """When the credential was last seen to work."""
+        if self.authenticated_ms is None:
+            return self.verdict.checked_ms if self.verdict else 0
+        return self.authenticated_ms
+
     def precedes(self, revision: int, fence: int) -> bool:
         """May a result with this stamp replace the record? Only a strictly newer one."""
         return (self.revision, self.fence) < (revision, fence)
+
+
+def shortened(record: Record) -> Record:
+    """The same without what nobody asks of a pair that works, as almost every pair does."""
+    if record.verdict is None or record.status is Status.UNHEALTHY:
+        return record
+    known = record.authenticated_ms == record.verdict.checked_ms
+    return replace(record, successes=0, authenticated_ms=None if known else record.authenticated_ms)
 
 
 encode = Encoder().encode
@@ -87,7 +104,7 @@ def decode(wire: bytes) -> Record:
         head = _HEAD.match(wire)
         if head is None:
             raise
-        return Record(int(head[1]), int(head[2]))
+        return Record(int(head[1]), int(head[2]), Kind.WAITING)
 
 
 def seen(pair: Pair, record: Record, now_ms: int) -> HealthStatus:

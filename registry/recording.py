@@ -20,7 +20,7 @@ from registry.connection import Redis, script
 from registry.health import Fault, Reason, Verdict
 from registry.ids import Pair
 from registry.pace import Pace, fresh_until, hard_ttl, next_due
-from registry.record import Kind, Record, decode, encode
+from registry.record import Kind, Record, decode, encode, shortened
 from registry.schedule import Task
 from registry.settings import Settings
 from registry.tally import BUCKET_MS, KEPT_MS, ending, slot
@@ -96,7 +96,8 @@ class Recorder:
         rules = self._rules if usual == self._rules.interval_ms else replace(self._rules, interval_ms=usual)
         record = advance(previous, verdict, rules, revision=revision, fence=task.fence)
         due = next_due(task.pair, record, self._pace, now, every, task.share)
-        record = changed(record, fresh_until_ms=fresh_until(record, due, self._pace, every, task.share))
+        fresh_until_ms = fresh_until(record, due, self._pace, every, task.share)
+        record = shortened(changed(record, fresh_until_ms=fresh_until_ms))
         ttl = hard_ttl(task.pair, record.fresh_until_ms, now, usual)
         return _Write(outcome, record, encode(record), ttl, due, _transition(task.pair, previous, record))
 

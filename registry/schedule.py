@@ -23,6 +23,7 @@ from registry.clock import SharedClock, steady
 from registry.connection import Redis, script
 from registry.connector import ConnectorConfig
 from registry.ids import Pair
+from registry.packing import packed, unpacked
 from registry.record import Record, decode
 
 log = structlog.get_logger(__name__)
@@ -80,11 +81,12 @@ class Entry:
     over: int | None = None
 
     @property
-    def wire(self) -> str:
+    def wire(self) -> bytes:
         """The configuration as the schedule keeps it, without what is not set."""
         if self.config is None:
-            return json.dumps({"service": self.base_url})
-        return self.config.model_dump_json(exclude_none=True, exclude=None if self.config.settings else {"settings"})
+            return packed(json.dumps({"service": self.base_url}), self.pair)
+        left_out = None if self.config.settings else {"settings"}
+        return packed(self.config.model_dump_json(exclude_none=True, exclude=left_out), self.pair)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +148,13 @@ class Schedule:
         async with self.redis.pipeline(transaction=False) as pipe:
             for entry in entries:
                 pair, over = entry.pair, "" if entry.over is None else entry.over
-                args: list[str | int] = [pair.tenant, pair.connector, entry.revision, entry.wire, int(entry.reset)]
+                args: list[str | int | bytes] = [
+                    pair.tenant,
+                    pair.connector,
+                    entry.revision,
+                    entry.wire,
+                    int(entry.reset),
+                ]
                 args += [entry.due_ms, TOMBSTONE_MS, self.origin if entry.announce else ""]
                 args += [keys.CHANGES_CAP, keys.EVENTS_CAP, over]
                 await self._put(keys=self._keys(pair), args=args, client=pipe)
@@ -294,17 +302,19 @@ def _claim(connector: str, shard: int, rows: list[bytes]) -> Claim:
 
 def _scheduled(pair: Pair, wire: bytes) -> Scheduled | None:
     """None for a configuration that another version wrote and this one cannot read: it hurts nobody but its pair."""
-    revision, _, text = wire.partition(b"\n")
-    if pair.is_service:
-        return Scheduled(pair, int(revision), None, json.loads(text)["service"])
+    revision, _, kept = wire.partition(b"\n")
     try:
-        return Scheduled(pair, int(revision), _config(text))
+        if pair.is_service:
+            return Scheduled(pair, int(revision), None, json.loads(unpacked(kept, pair))["service"])
+        return Scheduled(pair, int(revision), _config(kept, pair))
     except ValidationError as error:
         log.warning("unreadable_configuration", pair=str(pair), fields=[row["loc"] for row in error.errors()])
-        return None
+    except ValueError as error:
+        log.warning("unreadable_configuration", pair=str(pair), error=type(error).__name__)
+    return None
 
 
 @lru_cache(maxsize=20_000)
-def _config(text: bytes) -> ConnectorConfig:
+def _config(kept: bytes, pair: Pair) -> ConnectorConfig:
     """Parsing costs more than the rest of a read, and most configurations never change."""
-    return ConnectorConfig.model_validate_json(text)
+    return ConnectorConfig.model_validate_json(unpacked(kept, pair))

@@ -32,7 +32,8 @@ def advance(previous: Record | None, raw: Verdict, rules: Thresholds, *, revisio
     """
     if previous is None or previous.kind is not Kind.CHECKED:
         return _first(raw, revision=revision, fence=fence)
-    stamped = replace(previous, revision=revision, fence=fence)
+    seen_to_work = previous.last_authenticated_ms
+    stamped = replace(previous, revision=revision, fence=fence, authenticated_ms=seen_to_work)
     if raw.status is Status.UNKNOWN:
         return _unknown(stamped, raw)
     counted = _count(stamped, raw)
@@ -65,7 +66,7 @@ def _count(record: Record, raw: Verdict) -> Record:
         consecutive=record.consecutive + 1 if same else 1,
         failures=record.failures + 1 if transient else 0,
         successes=record.successes + 1 if usable else 0,
-        authenticated_ms=raw.checked_ms if _authenticated(raw) else record.authenticated_ms,
+        authenticated_ms=raw.checked_ms if _authenticated(raw) else record.last_authenticated_ms,
     )
 
 
@@ -79,7 +80,7 @@ def _takes_effect(record: Record, raw: Verdict, rules: Thresholds) -> bool:
 
 def _effective(record: Record, raw: Verdict, rules: Thresholds) -> Record:
     status, fault = raw.status, raw.fault
-    silent_ms = raw.checked_ms - record.authenticated_ms
+    silent_ms = raw.checked_ms - record.last_authenticated_ms
     if raw.reason is Reason.RATE_LIMITED and silent_ms > UNAUTHENTICATED_INTERVALS * rules.interval_ms:
         status = Status.UNKNOWN
     return _turned(replace(record, verdict=raw, raw=None), status, raw.reason, fault, raw.checked_ms)

@@ -29,7 +29,7 @@ if ARGV[5] == '1' or (ARGV[11] ~= '' and ARGV[11] ~= over) then
   redis.call('SET', KEYS[5], string.format('%.0f', fence))
   redis.call('SET', KEYS[1], string.format('{"rv":%s,"fe":%.0f,"k":"w"}', ARGV[3], fence), 'PX', ARGV[7])
   local body = old ~= '' and cjson.decode(old) or {}
-  if body.k == 'c' then
+  if body.v then
     local event = '{"connector":"%s","tenant":"%s","from":["%s","%s"],"to":["unknown","not_checked"],' ..
       '"fault":"platform","at_ms":%.0f,"version":%.0f}'
     event = string.format(event, ARGV[2], ARGV[1], body.s or 'healthy', body.r or 'ok', now, fence)

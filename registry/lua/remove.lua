@@ -23,7 +23,7 @@ local fence = math.max(time[1] * 1000000 + time[2], tonumber(redis.call('GET', K
 redis.call('SET', KEYS[5], string.format('%.0f', fence))
 
 local body = old ~= '' and cjson.decode(old) or {}
-if body.k == 'c' then
+if body.v then
   local event = '{"connector":"%s","tenant":"%s","from":["%s","%s"],"to":["unknown","not_configured"],' ..
     '"fault":"none","at_ms":%.0f,"version":%.0f}'
   event = string.format(event, ARGV[2], ARGV[1], body.s or 'healthy', body.r or 'ok', time[1] * 1000 + time[2] / 1000, fence)

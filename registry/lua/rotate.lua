@@ -13,7 +13,7 @@ redis.call('SET', KEYS[4], string.format('%.0f', fence))
 
 local old = redis.call('GET', KEYS[1]) or ''
 local body = old ~= '' and cjson.decode(old) or {}
-if body.k == 'c' then
+if body.v then
   local event = '{"connector":"%s","tenant":"%s","from":["%s","%s"],"to":["unknown","not_checked"],' ..
     '"fault":"platform","at_ms":%.0f,"version":%.0f}'
   event = string.format(event, ARGV[2], ARGV[1], body.s or 'healthy', body.r or 'ok', now, fence)

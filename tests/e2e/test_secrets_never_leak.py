@@ -29,11 +29,12 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from prometheus_client import generate_latest
 from redis.client import Monitor
 
-from registry import HealthView
+from registry import HealthView, keys
 from registry.bootstrap import Parts, assemble
 from registry.errors import RegistryError
 from registry.facade import ConnectorRegistry
 from registry.ids import Pair
+from registry.packing import unpacked
 from registry.settings import load_settings
 from tests.fixtures_firestore import free_port
 from tests.fixtures_redis import RedisServer, redis_binary
@@ -260,6 +261,7 @@ def test_no_marked_secret_is_found_anywhere(run: Run, capfd: pytest.CaptureFixtu
     asyncio.run(_inside(run, configured))
 
     with redis.Redis.from_url(settings.redis_url) as client:
+        run.places["configurations in Redis"] = b"\n".join(_configurations(client))
         client.save()
         client.execute_command("ECHO", "end")
     listener.join()
@@ -308,6 +310,16 @@ def _work(configured: Mapping[str, Mapping[str, object]]) -> None:
         process.terminate()
         process.wait()
         log.close()
+
+
+def _configurations(client: redis.Redis) -> Iterator[bytes]:
+    """What the schedule keeps of every pair; deflated, a secret would not be found in it."""
+    found = list(client.scan_iter(match=keys.configs(0, "*").replace("{s0}", "*")))
+    assert found
+    for key in found:
+        for tenant, wire in cast("Mapping[bytes, bytes]", client.hgetall(key)).items():
+            pair = Pair(key.decode().rpartition(":")[2], tenant.decode())
+            yield unpacked(wire.partition(b"\n")[2], pair)
 
 
 def _firestore(host: str) -> bytes:
