@@ -85,13 +85,13 @@ class Endpoints:
                 log.warning("connector_unusable", connector=name, error=str(error))
         return checks | {_pair(place): place for place in await self._told() if Pair(place.connector, SYSTEM) in checks}
 
-    async def schedule_checks(self, now_ms: int) -> None:
-        """See to it that every service check is scheduled, for its present address."""
+    async def schedule_checks(self) -> None:
+        """See to it that every service check is scheduled, for its present address; at once when it is new."""
         checks = await self.service_checks()
         for (pair, place), known in zip(checks.items(), await self._schedule.get(list(checks)), strict=True):
             if known is None or known.base_url != place.base_url:
                 revision = known.revision + 1 if known else 1
-                await self._schedule.put(pair, revision, None, base_url=place.base_url, reset=True, due_ms=now_ms)
+                await self._schedule.put(pair, revision, None, base_url=place.base_url, reset=True)
 
     def _address(self, name: str, config: ConnectorConfig | None) -> str:
         loaded = self._catalog.load(name)

@@ -65,7 +65,7 @@ class Reconciler:
         if "walk" in at:
             compared = await self._compare(at, now)
             done = {**compared, "changed": compared["changed"] + changed}
-        await self._endpoints.schedule_checks(now)
+        await self._endpoints.schedule_checks()
         return done
 
     async def _calibrate(self) -> tuple[int, bool]:
@@ -103,7 +103,7 @@ class Reconciler:
                 log.info("reconciling", changed=changed)
                 return {"changed": changed}
         removed = await self._remove_strangers()
-        await self._endpoints.schedule_checks(now)  # they are in the index too: without them it is not complete
+        await self._endpoints.schedule_checks()  # they are in the index too: without them it is not complete
         async with self._redis.pipeline(transaction=False) as pipe:
             pipe.delete(*[_seen(shard, name) for shard, name in self._places()])
             for shard in range(self._schedule.shards):
