@@ -11,7 +11,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
 
 import pytest
 from redis.asyncio.client import Pipeline
@@ -31,6 +33,7 @@ from tests.test_publish import samples
 from tests.test_schedule import enter, record
 from worker.housekeeping import publish
 from worker.incidents import detect
+from worker.publish import SPOILT
 
 PUBLISHER = """
 import asyncio
@@ -141,6 +144,16 @@ def stopped_publisher(settings: Settings, gate: Gate, directory: Path) -> Iterat
 
 def gauge(pushgateway: str) -> float | None:
     return samples(fetched(f"{pushgateway}/metrics"), "registry_connector_health").get("fenced")
+
+
+def test_a_spoilt_body_is_refused_wherever_it_ends(pushgateway: str) -> None:
+    body = b'# HELP one One.\n# TYPE one gauge\none{tenant_id="acme"} 1.0\n# TYPE two counter\ntwo_total 2.0\n'
+    for end in range(len(body)):
+        request = Request(f"{pushgateway}/metrics/job/spoilt", data=body[:end] + SPOILT, method="PUT")  # noqa: S310
+        with pytest.raises(HTTPError) as refused:
+            urlopen(request, timeout=5)  # noqa: S310 - the tests' own loopback server
+        with refused.value:
+            assert refused.value.code == 400, body[:end]
 
 
 async def test_a_publisher_that_goes_on_in_time_finishes_its_group(

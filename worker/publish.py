@@ -3,8 +3,8 @@
 A push makes the Pushgateway check everything it holds, so one group with many series is far cheaper than many groups.
 
 The Pushgateway knows no fences, so the publisher keeps its own: a body is sent in pieces, and none once the lease may
-have ended. A publisher that was stopped in the middle of a group leaves a request without its end, which the
-Pushgateway refuses, and never an older group over its successor's.
+have ended. A publisher that was stopped in the middle of a group spoils its body instead, so that the Pushgateway
+refuses it, and never puts an older group over its successor's.
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ PLATFORM_SHARD = "platform"
 
 PIECE = 65_536
 """Bytes of a body between two looks at the lease."""
+
+SPOILT = b"!"
+"""What fits nowhere in a body: ending one early is not enough, the Pushgateway takes what ends with a line as whole."""
 
 
 async def push(parts: Parts, ours_until: Callable[[], Awaitable[float]]) -> bool:
@@ -76,13 +79,15 @@ def _handler(
     until: float, url: str, method: str, timeout: float | None, headers: list[tuple[str, str]], data: bytes
 ) -> Callable[[], None]:
     """prometheus_client's own handler, which sends `data` only until `until`."""
+    data = data or b"\n"  # of nothing at all the end could not be held back
     pieces = cast("bytes", _pieces(data, until))  # what urllib takes is wider than what prometheus_client promises
     return default_handler(url, method, timeout, [*headers, ("Content-Length", str(len(data)))], pieces)
 
 
 def _pieces(data: bytes, until: float) -> Iterator[bytes]:
     """`data` piece by piece. Between a look at the clock and the sending of its piece lie microseconds only."""
-    for start in range(0, max(1, len(data)), PIECE):
+    for start in range(0, len(data), PIECE):
         if steady() >= until:
+            yield SPOILT
             raise TimeoutError("the publisher's lease has ended")
         yield data[start : start + PIECE]
