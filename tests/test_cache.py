@@ -12,7 +12,7 @@ from registry.ids import SYSTEM, Pair
 from registry.packing import unpacked
 from registry.settings import Settings
 from tests.fixtures_redis import RedisServer
-from tests.test_schedule import ACME, CONFIG, enter, record
+from tests.test_schedule import ACME, enter, record
 
 
 @pytest.fixture
