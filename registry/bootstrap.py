@@ -9,6 +9,7 @@ from functools import cache
 from registry.announcing import Announcements
 from registry.audit import AuditSink
 from registry.audit.trail import Trail
+from registry.budget import Budgets
 from registry.cache import HealthCache
 from registry.catalog import Catalog
 from registry.checker import Checker
@@ -50,6 +51,7 @@ class Parts:
     endpoints: Endpoints
     checker: Checker
     recorder: Recorder
+    budgets: Budgets
     configurations: Configurations
     reconciler: Reconciler
     audit: Trail
@@ -105,6 +107,7 @@ def assemble(settings: Settings | None = None) -> Parts:
         endpoints=endpoints,
         checker=checker,
         recorder=Recorder(redis, clock, settings),
+        budgets=Budgets(redis, schedule, settings),
         configurations=Configurations(store, secrets, schedule, catalog, announcements, trail),
         reconciler=Reconciler(redis, schedule, store, catalog, endpoints, clock, settings),
         audit=trail,

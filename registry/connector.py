@@ -103,7 +103,8 @@ class ConnectorConfig(_Strict):
         base_url: another address than the vendor's own (self-managed GitLab, GitHub Enterprise Server).
         label: a name for people; no effect on checks.
         settings: what only this connector knows (Vertex AI: project and location).
-        interval: seconds between checks, if not the schedule's default.
+        interval: seconds between checks, if not the connector's or the default.
+        budget: checks an hour at most, those on demand included; the operator's own budgets hold besides.
     """
 
     auth: Auth
@@ -111,6 +112,7 @@ class ConnectorConfig(_Strict):
     label: str | None = Field(default=None, max_length=200)
     settings: dict[str, JsonValue] = Field(default_factory=dict)
     interval: Annotated[float, Field(ge=1, le=86_400)] | None = None
+    budget: Annotated[int, Field(ge=1)] | None = None
 
     @field_validator("base_url")
     @classmethod

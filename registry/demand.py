@@ -6,16 +6,20 @@ import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from registry import keys
-from registry.connection import LockError
-from registry.errors import SecretNotFound
+from registry.connection import AWAY, LockError
+from registry.errors import CacheUnavailable, SecretNotFound
 from registry.health import HealthStatus, Reason
 from registry.ids import Pair
 from registry.record import absent, seen, seen_alone
 from registry.recording import Outcome
+from registry.schedule import Scheduled, Task
 
 if TYPE_CHECKING:
     from registry.bootstrap import Parts
+    from registry.connector import ConnectorConfig
 
 POLL = 0.02
 """Seconds between two looks at the cache while another process makes the check we wait for."""
@@ -33,10 +37,17 @@ class Demand:
         Args:
             before: what is to be replaced by something newer.
         """
-        parts, timeout = self._parts, self._parts.settings.check_timeout
+        parts, timeout, status = self._parts, self._parts.settings.check_timeout, before
         lock = parts.redis.lock(keys.lock(parts.schedule.shard(pair), pair), timeout=timeout + 2, blocking=False)
-        if not await lock.acquire():
-            return await self._wait(pair, before, timeout)
+        try:
+            async with asyncio.timeout(timeout + 2):
+                while not await lock.acquire():
+                    await asyncio.sleep(POLL)
+                    status = await parts.cache.status(pair)
+                    if status.version != before.version:
+                        return status
+        except TimeoutError:
+            return status  # the other process died or is slow: what the cache says, stale as it may be, is the answer
         try:
             status = await parts.cache.status(pair)
             return status if status.version != before.version else await self._check_now(pair)
@@ -44,26 +55,33 @@ class Demand:
             with suppress(LockError):  # it expired: nothing is ours to give back
                 await lock.release()
 
+    async def try_out(self, pair: Pair, config: ConnectorConfig) -> HealthStatus:
+        """What a check of a configuration that is stored nowhere says; it takes from the budgets like any other.
+
+        Raises:
+            CacheUnavailable: what is left of the budgets cannot be told.
+        """
+        parts = self._parts
+        try:
+            admitted = await parts.budgets.admit_now(Task(Scheduled(pair, 0, config), None, 0))
+        except AWAY as error:
+            raise CacheUnavailable(f"Redis did not answer ({type(error).__name__}): no budget, no check") from error
+        if isinstance(admitted, int):
+            return replace(absent(pair, Reason.NOT_CHECKED, parts.clock.now_ms()), put_off_until_ms=admitted)
+        return seen_alone(pair, await parts.checker.try_out(pair, config), parts.clock.now_ms())
+
     async def _check_now(self, pair: Pair) -> HealthStatus:
         parts = self._parts
         task = await parts.schedule.task(pair)
         if task is None:
             return absent(pair, Reason.NOT_CONFIGURED, parts.clock.now_ms())
+        admitted = await parts.budgets.admit_now(task)
+        if isinstance(admitted, int):
+            return replace(await parts.cache.status(pair), put_off_until_ms=admitted)
         verdict = await parts.checker.check(task.scheduled)
         if verdict.metadata.get("error") == SecretNotFound.__name__:
             # The secret is not to be had in this process; whether the workers have it, only they can tell.
             return seen_alone(pair, verdict, parts.clock.now_ms())
-        outcome = Outcome(task, verdict, parts.checker.endpoint(task.scheduled))
+        outcome = Outcome(admitted, verdict, parts.checker.endpoint(task.scheduled))
         record = (await parts.recorder.record([outcome])).get(pair)
         return seen(pair, record, parts.clock.now_ms()) if record else await parts.cache.status(pair)
-
-    async def _wait(self, pair: Pair, before: HealthStatus, timeout: float) -> HealthStatus:
-        status = before
-        try:
-            async with asyncio.timeout(timeout + 2):
-                while status.version == before.version:
-                    await asyncio.sleep(POLL)
-                    status = await self._parts.cache.status(pair)
-        except TimeoutError:
-            pass  # the other process died or is slow: what the cache says, stale as it may be, is the answer
-        return status

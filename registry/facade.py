@@ -25,7 +25,6 @@ from registry.history import History
 from registry.ids import Pair, connector_id, scope_id
 from registry.ids import tenant_id as valid_tenant
 from registry.instances import Instance, Instances
-from registry.record import seen_alone
 from registry.route import Route, choose, distrust
 from registry.stores import StoredConfig
 from registry.watch import Gap, Transition, transitions
@@ -199,13 +198,15 @@ class ConnectorRegistry:
     ) -> HealthStatus:
         """What a check of this configuration would say, now. Nothing is stored, sealed or recorded.
 
+        Where a budget is used up, it is ``not_checked``, and `put_off_until` tells when there is room again.
+
         Raises:
             UnknownConnector, InvalidConfig
+            CacheUnavailable: there are budgets, and what is left of them cannot be told.
         """
         self._here()
-        parts, pair = self._parts, Pair(connector_id(name), valid_tenant(tenant_id))
-        valid = parts.configurations.validate(pair, config)
-        return seen_alone(pair, await parts.checker.try_out(pair, valid), parts.clock.now_ms())
+        pair = Pair(connector_id(name), valid_tenant(tenant_id))
+        return await self._demand.try_out(pair, self._parts.configurations.validate(pair, config))
 
     async def get_config(self, name: str, *, tenant_id: str) -> StoredConfig:
         """A tenant's stored configuration (secret references only). Raises `NotConfigured`, `StoreUnavailable`."""
@@ -243,7 +244,8 @@ class ConnectorRegistry:
         Args:
             tenant_id: None means the service check, which belongs to no tenant.
             max_age: check now unless the verdict is younger than so many seconds (one process does, the others wait for
-                it). None never makes a check.
+                it). None never makes a check. Where a budget is used up, none is made, and `put_off_until` tells when
+                there is room again.
 
         Raises:
             UnknownConnector: no connector of that name is registered.

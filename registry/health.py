@@ -99,8 +99,9 @@ class HealthStatus(Struct, frozen=True):
     """What a consumer reads: the *effective* verdict of one pair, as it stood at `read_ms`.
 
     `version` grows with every stored change of this pair; `consecutive` counts checks in a row with the same
-    outcome; `raw` is the newest check's own verdict where it differs from the effective one. Fields ending in
-    ``_ms`` are Unix milliseconds; the properties beside them give the same moment in RFC 3339.
+    outcome; `raw` is the newest check's own verdict where it differs from the effective one. `put_off_until_ms` answers
+    who asked for a check while a budget was used up. Fields ending in ``_ms`` are Unix milliseconds; the properties
+    beside them give the same moment in RFC 3339.
     """
 
     connector: str
@@ -124,6 +125,7 @@ class HealthStatus(Struct, frozen=True):
     advice: str | None = None
     stale: bool = False
     last_known: Status | None = None
+    put_off_until_ms: int | None = None
 
     @property
     def healthy(self) -> bool:
@@ -156,6 +158,11 @@ class HealthStatus(Struct, frozen=True):
         return rfc3339(self.fresh_until_ms)
 
     @property
+    def put_off_until(self) -> str | None:
+        """When the budget has room for the check that was asked for, RFC 3339; None: it was made, or nobody asked."""
+        return rfc3339(self.put_off_until_ms)
+
+    @property
     def credential_expires_at(self) -> str | None:
         """When the credential ends, RFC 3339, or None when unknown or never."""
         return rfc3339(self.credential_expires_ms)
@@ -175,6 +182,7 @@ class HealthStatus(Struct, frozen=True):
             "fresh_until": self.fresh_until,
             "stale": self.stale,
             "last_known": self.last_known.value if self.last_known else None,
+            "put_off_until": self.put_off_until,
             "version": self.version,
             "latency_ms": self.latency_ms,
             "consecutive": self.consecutive,

@@ -38,6 +38,9 @@ AUDITED = f"{PREFIX}:audited"
 STATUS_PAGES = f"{PREFIX}:status-pages"
 """Hash with a TTL of what the vendors' status pages said last: connector → JSON."""
 
+BUDGETS_SINCE = f"{PREFIX}:{{budget}}:since"
+"""Unix ms from which on what is taken from the budgets has been counted."""
+
 CURSOR = f"{PREFIX}:cursor"
 """How far `reconcile` has followed the store's changes."""
 
@@ -112,6 +115,11 @@ def tally(shard: int, bucket: int) -> str:
 def witnesses(shard: int, bucket: int) -> str:
     """Set: which tenants (hashed into few slots) saw an endpoint fail in one stretch of time."""
     return f"{PREFIX}:{{s{shard}}}:witness:{bucket}"
+
+
+def budget(kind: str, name: str) -> str:
+    """Hash with a TTL: what is left of the budget of a ``vendor``, a ``tenant`` or a ``pair``."""
+    return f"{PREFIX}:{{budget}}:{kind}:{name}"
 
 
 def batches(connector: str) -> str:

@@ -73,6 +73,15 @@ class Settings(BaseSettings):
     unhealthy_threshold: int = Field(2, ge=1, description="Transient failures in a row that turn a pair unhealthy.")
     healthy_threshold: int = Field(1, ge=1, description="Good checks in a row that turn it back.")
 
+    vendor_budgets: dict[str, Annotated[int, Field(ge=1)]] = Field(
+        {},
+        description='Checks an hour that a connector gets at most, all tenants together, as JSON (`{"github": 5000}`).',
+    )
+    tenant_budgets: dict[str, Annotated[int, Field(ge=1)]] = Field(
+        {}, description='Checks an hour that a tenant gets at most; `*`: every other (`{"*": 600, "acme": 120}`).'
+    )
+    budget_window: Seconds = Field(3600.0, description="Seconds that count as the hour of the budgets.")
+
     dispatch_every: Seconds = Field(1.0, description="Seconds between two ticks of `dispatch`.")
     publish_every: Seconds = Field(15.0, description="Seconds between two pushes to the Pushgateway.")
     reconcile_every: Seconds = Field(30.0, description="Seconds between two looks at the store's changes.")

@@ -51,6 +51,7 @@ def script(demo_vendors: DemoVendors) -> Iterator[DemoVendors]:
     """The demo vendors with every tenant healthy and the counters at zero."""
     demo_vendors.script.clear()
     demo_vendors.requests.clear()
+    demo_vendors.journal.clear()
     yield demo_vendors
     demo_vendors.script.clear()
 

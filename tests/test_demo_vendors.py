@@ -112,9 +112,10 @@ async def test_faults_are_set_read_and_reset_over_http(script: DemoVendors, vend
     assert state == {
         "faults": {"acme-01": {"slack": "revoked"}, "*": {"github": "error_503"}},
         "requests": {"github": 1},
+        "tenants": {"*": {"github": 1}},
     }
     reset = await vendor_http.request("DELETE", control)
-    assert reset.json() == {"faults": {}, "requests": {}}
+    assert reset.json() == {"faults": {}, "requests": {}, "tenants": {}}
 
 
 @pytest.mark.parametrize(

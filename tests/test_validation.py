@@ -35,7 +35,7 @@ BEARER = {"type": "bearer", "token": "env://TOKEN"}
             {"auth": BEARER, "settings": {"required_scope": ["repo"]}},
             "settings.required_scope: no such field, did you mean required_scopes?",
         ),
-        ("github", {"auth": BEARER, "xyzzy": 1}, "xyzzy: no such field, there are: auth, base_url, interval"),
+        ("github", {"auth": BEARER, "xyzzy": 1}, "xyzzy: no such field, there are: auth, base_url, budget, interval"),
         ("linear", {"auth": BEARER, "settings": {"team": "a"}}, "settings.team: no such field"),
         ("vertex", {"auth": BEARER}, "auth.type: Vertex AI takes service_account or oauth2, not bearer"),
         (

@@ -106,6 +106,13 @@ _TABLE = (
         "1",
     ),
     Family(
+        "registry_put_off_total",
+        "counter",
+        (),
+        "Claims put off because a budget of checks was used up.",
+        "1",
+    ),
+    Family(
         "registry_released_total",
         "counter",
         (),

@@ -54,7 +54,7 @@ def platform_families(snapshot: PlatformSnapshot) -> Iterator[Metric]:
             last.add_metric([task], facts[f"{task}_ms"] / 1000)
     yield last
     yield from _lags(facts)
-    for name in ("claimed", "coalesced", "released", "batches_lost", "batches_expired"):
+    for name in ("claimed", "coalesced", "released", "put_off", "batches_lost", "batches_expired"):
         total = counter(f"registry_{name}_total")
         total.add_metric([], facts.get(name, 0))
         yield total

@@ -49,7 +49,7 @@ class Monitor:
         """Check the pairs of a batch; returns when all are recorded, or the batch's patience ends."""
         bind_contextvars(batch=batch.id, connector=batch.connector)
         started = steady()
-        tasks = await self._parts.schedule.read(batch.claims)
+        tasks = await self._parts.budgets.admit(await self._parts.schedule.read(batch.claims))
         checks = {asyncio.create_task(self._check(task), name=str(task.pair)) for task in tasks}
         try:
             done, late = await _wait(checks, self._patience)
@@ -85,6 +85,9 @@ class Monitor:
             else:
                 await gate.acquire()
         except TimeoutError:
+            return task.pair
+        if steady() > task.begin_until:  # this process stood still, and its place in the budget is over
+            gate.release()
             return task.pair
         started, self.running = steady(), self.running + 1
         self.lags.observe("queue", self._parts.clock.now_ms() - task.fence / 1000)  # a fence is the time of its claim

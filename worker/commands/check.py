@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 def check(connector: Connector, *, tenant: Tenant, as_json: AsJson = False) -> None:
     """Check one connector of one tenant now, and record the verdict like any other.
 
-    Exit code: 0 usable, 1 unhealthy, 2 no such connector or not configured, 3 unknown.
+    Exit code: 0 usable, 1 unhealthy, 2 no such connector or not configured, 3 unknown, or not checked because a budget
+    of checks is used up.
     """
     from registry.errors import CacheUnavailable, NotConfigured
     from registry.health import Reason
-    from worker.commands.exits import exit_of_health
+    from worker.commands.exits import Exit, exit_of_health
     from worker.commands.printing import print_json
     from worker.commands.session import with_parts
 
@@ -41,7 +42,7 @@ def check(connector: Connector, *, tenant: Tenant, as_json: AsJson = False) -> N
         print_json(status.as_dict())
     else:
         show_check(status)
-    raise typer.Exit(exit_of_health([status]))
+    raise typer.Exit(Exit.UNKNOWN if status.put_off_until else exit_of_health([status]))
 
 
 def show_check(status: HealthStatus) -> None:
@@ -69,6 +70,7 @@ def show_check(status: HealthStatus) -> None:
 
 def _facts(status: HealthStatus) -> list[tuple[str, str]]:
     rows = [
+        ("not checked now", status.put_off_until and f"a budget of checks is used up until {status.put_off_until}"),
         ("reason", status.reason.value),
         ("fault", status.fault.value),
         ("error", status.error),

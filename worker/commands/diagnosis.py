@@ -172,6 +172,15 @@ async def _overdue(parts: Parts) -> AsyncIterator[Finding]:
     yield Finding(overdue == 0, "schedule", f"{total} pairs, {overdue} overdue", do)
 
 
+async def _budgets(parts: Parts) -> AsyncIterator[Finding]:
+    """budgets."""
+    pace, limits = Pace.of(parts.settings), parts.settings.vendor_budgets
+    for name, (pairs, _) in (await parts.schedule.depth(sorted(limits))).items():
+        every = max(pace.usual(name), parts.budgets.vendor_share(name, pairs)) / 1000
+        found = f"{limits[name]} checks for {pairs} pairs: each is checked every {duration(every)}"
+        yield Finding(ok=True, what=f"budget {name}", found=found)
+
+
 async def _connectors(parts: Parts) -> AsyncIterator[Finding]:
     """connectors."""
     names = parts.catalog.list()
@@ -206,5 +215,5 @@ async def _secrets(parts: Parts) -> AsyncIterator[Finding]:
             yield Finding(ok=False, what=where, found=str(error), do="Provide the secret, or save it again.")
 
 
-LOOKS: tuple[Look, ...] = (_cache, _broker, _store, _pushgateway, _workers, _overdue, _connectors, _secrets)
+LOOKS: tuple[Look, ...] = (_cache, _broker, _store, _pushgateway, _workers, _overdue, _budgets, _connectors, _secrets)
 """Everything that is looked at."""

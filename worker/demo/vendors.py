@@ -4,7 +4,7 @@
 
     python -m worker.demo.vendors --port 8099
     curl -X POST localhost:8099/control/acme-01/slack -d '{"fault": "revoked"}'
-    curl localhost:8099/control
+    curl localhost:8099/control    # the faults that are played, and who has asked whom how often
     curl localhost:8099/status/slack
 
 A tenant's state is recognised by its credential; ``*`` stands for every tenant or every connector. What a vendor
@@ -19,7 +19,7 @@ import json
 import signal
 import sys
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -33,6 +33,9 @@ from worker.demo.tenants import demo_faults
 
 SLOW_SECONDS = 2.5
 """How late a ``slow`` vendor answers: above every connector's latency budget, below a check's deadline."""
+
+JOURNAL = 100_000
+"""Requests that the demo vendors remember one by one."""
 
 _PAGE = "<!DOCTYPE html><html><head><title>Down for maintenance</title></head><body>Back soon.</body></html>"
 _HTML = {"Content-Type": "text/html; charset=utf-8"}
@@ -106,6 +109,8 @@ class DemoVendors:
     ) -> None:
         self.script = Script()
         self.requests: Counter[str] = Counter()
+        self.journal: deque[tuple[float, str, str | None]] = deque(maxlen=JOURNAL)
+        """The latest requests: when (Unix seconds), which vendor, which tenant (None: no known credential)."""
         self.url = ""
         self._host = host
         self._port = port
@@ -151,6 +156,7 @@ class DemoVendors:
             return _send(Reply(404, {"error": f"no vendor here; try one of {', '.join(VENDORS)}"}))
         self.requests[vendor] += 1
         tenant = tenant_of(request.headers, body)
+        self.journal.append((self._now(), vendor, tenant))
         fault = self.script.of(tenant, "vertex" if vendor == "google" else vendor)
         broken = await self._misbehave(fault)
         call = Call(f"/{path}", tenant, fault, request.headers, body, self._now())
@@ -177,10 +183,19 @@ class DemoVendors:
             elif method == "DELETE":
                 self.script.clear()
                 self.requests.clear()
+                self.journal.clear()
         except (ValueError, KeyError, TypeError) as error:
             told = str(error) if type(error) is ValueError else 'send JSON such as {"fault": "revoked"}'
             return _send(Reply(400, {"error": told}))
-        return _send(Reply(200, {"faults": self.script.as_dict(), "requests": dict(self.requests)}))
+        state = {"faults": self.script.as_dict(), "requests": dict(self.requests), "tenants": self._by_tenant()}
+        return _send(Reply(200, state))
+
+    def _by_tenant(self) -> dict[str, dict[str, int]]:
+        """tenant → vendor → how many of the latest requests were its own; ``*``: those without a known credential."""
+        counted: dict[str, dict[str, int]] = {}
+        for (vendor, tenant), count in Counter((vendor, tenant) for _, vendor, tenant in self.journal).items():
+            counted.setdefault(tenant or "*", {})[vendor] = count
+        return counted
 
 
 def _send(reply: Reply) -> web.Response:
