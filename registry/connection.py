@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from redis import Redis as SyncRedis
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import LockError, RedisError
+from redis.exceptions import LockError, NoScriptError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry as SyncRetry
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from redis.asyncio.client import Pipeline
     from redis.commands.core import AsyncScript
 
 AWAY = (RedisError, OSError, TimeoutError)
@@ -33,6 +36,7 @@ __all__ = [
     "SyncRedis",
     "connect",
     "connect_sync",
+    "execute",
     "script",
 ]
 
@@ -57,3 +61,27 @@ def connect_sync(url: str, timeout: float, *, retries: int = 1) -> SyncRedis:
 def script(redis: Redis, name: str) -> AsyncScript:
     """The script ``registry/lua/<name>.lua``, to be called with ``keys`` and ``args``."""
     return redis.register_script(files("registry").joinpath("lua", f"{name}.lua").read_text())
+
+
+async def execute(pipe: Pipeline) -> list[Any]:
+    """Send a pipeline that holds scripts in one round trip; redis-py would ask first whether Redis knows them.
+
+    Where it does not (it was restarted), they are loaded, and what was refused for that is sent again.
+
+    Raises:
+        The first of the pipeline's errors.
+    """
+    scripts, commands = list(pipe.scripts), list(pipe.command_stack)
+    pipe.scripts.clear()
+    answers = await pipe.execute(raise_on_error=False)
+    unknown = [at for at, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+    if unknown:
+        for missing in scripts:
+            await cast("Awaitable[str]", missing.registered_client.script_load(missing.script))
+        pipe.command_stack.extend(commands[at] for at in unknown)
+        for at, answer in zip(unknown, await pipe.execute(raise_on_error=False), strict=True):
+            answers[at] = answer
+    for answer in answers:
+        if isinstance(answer, Exception):
+            raise answer
+    return answers

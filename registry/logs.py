@@ -6,6 +6,7 @@ import logging
 import re
 import sys
 from collections.abc import Mapping
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 import structlog
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor, WrappedLogger
 
     from registry.settings import Settings
+
+checking: ContextVar[tuple[str, int] | None] = ContextVar("checking", default=None)
+"""Tenant and fence of the check that runs here: set once a check, looked at only when something is logged."""
 
 LONGEST = 2_000
 """Characters of one logged text."""
@@ -35,6 +39,7 @@ def configure_logs(settings: Settings) -> None:
     on_terminal = sys.stderr.isatty() if settings.log_format == "auto" else settings.log_format == "console"
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        which_check,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -63,6 +68,14 @@ def configure_logs(settings: Settings) -> None:
 def console(*, colors: bool = True) -> structlog.dev.ConsoleRenderer:
     """Readable lines. Tracebacks are plain: the prettier ones show local variables, and those may hold secrets."""
     return structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)
+
+
+def which_check(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """A structlog processor: lines that a check writes say whose check it is."""
+    if found := checking.get():
+        event.setdefault("tenant", found[0])
+        event.setdefault("check", found[1])
+    return event
 
 
 def mask(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -13,10 +13,11 @@ from dataclasses import dataclass, replace
 
 import structlog
 from msgspec.structs import replace as changed
+from redis.asyncio.client import Pipeline
 
 from registry import history, keys
 from registry.clock import SharedClock
-from registry.connection import Redis, script
+from registry.connection import Redis, execute, script
 from registry.health import Fault, Reason, Verdict
 from registry.ids import Pair
 from registry.pace import Pace, fresh_until, hard_ttl, next_due
@@ -64,15 +65,21 @@ class Recorder:
         self._script = script(redis, "record")
         self._history = script(redis, "history") if settings.history else None
 
-    async def record(self, outcomes: Sequence[Outcome]) -> dict[Pair, Record]:
-        """Write `outcomes`; returns the records that were written (what was outdated is missing)."""
+    async def record(self, outcomes: Sequence[Outcome], *, along: Pipeline | None = None) -> dict[Pair, Record]:
+        """Write `outcomes` in one round trip; returns the records that were written (what was outdated is missing).
+
+        Args:
+            along: commands that are sent together with them.
+        """
         written: dict[Pair, Record] = {}
-        for _ in range(MAX_RACES):
-            writes = [write for outcome in outcomes if (write := self._advance(outcome))]
-            lost = await self._write(writes, written)
-            if not lost:
-                break
-            outcomes = await self._reread(lost)
+        async with self._redis.pipeline(transaction=False) as own:
+            pipe = own if along is None else along
+            for _ in range(MAX_RACES):
+                writes = [write for outcome in outcomes if (write := self._advance(outcome))]
+                lost = await self._write(pipe, writes, written)
+                if not lost:
+                    break
+                pipe, outcomes = own, await self._reread(lost)
         return written
 
     def _advance(self, outcome: Outcome) -> _Write | None:
@@ -101,23 +108,22 @@ class Recorder:
         ttl = hard_ttl(task.pair, record.fresh_until_ms, now, usual)
         return _Write(outcome, record, encode(record), ttl, due, _transition(task.pair, previous, record))
 
-    async def _write(self, writes: list[_Write], written: dict[Pair, Record]) -> list[Outcome]:
+    async def _write(self, pipe: Pipeline, writes: list[_Write], written: dict[Pair, Record]) -> list[Outcome]:
         groups: dict[tuple[int, str], list[_Write]] = {}
         for write in writes:
             pair = write.outcome.task.pair
             groups.setdefault((keys.shard_of(pair.tenant, self._shards), pair.connector), []).append(write)
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for (shard, connector), group in groups.items():
-                pairs = [write.outcome.task.pair for write in group]
-                bucket = self._clock.now_ms() // BUCKET_MS
-                script_keys = [keys.due(shard, connector), keys.events(shard), keys.counters(shard)]
-                script_keys += [keys.tally(shard, bucket), keys.witnesses(shard, bucket)]
-                script_keys += [keys.verdict(shard, pair) for pair in pairs]
-                await self._script(keys=script_keys, args=self._args(connector, group), client=pipe)
-            if self._history is not None:
-                for (shard, _), group in groups.items():
-                    await self._history(keys=_history_keys(shard, group), args=_history_args(group), client=pipe)
-            answers = await pipe.execute()
+        before = len(pipe)
+        bucket = self._clock.now_ms() // BUCKET_MS
+        for (shard, connector), group in groups.items():
+            script_keys = [keys.due(shard, connector), keys.events(shard), keys.counters(shard)]
+            script_keys += [keys.tally(shard, bucket), keys.witnesses(shard, bucket)]
+            script_keys += [keys.verdict(shard, write.outcome.task.pair) for write in group]
+            await self._script(keys=script_keys, args=self._args(connector, group), client=pipe)
+        if self._history is not None:
+            for (shard, _), group in groups.items():
+                await self._history(keys=_history_keys(shard, group), args=_history_args(group), client=pipe)
+        answers = (await execute(pipe))[before:]
         lost: list[Outcome] = []
         for group, flags in zip(groups.values(), answers, strict=False):  # the histories' answers come after
             for write, flag in zip(group, flags, strict=True):

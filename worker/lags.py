@@ -17,6 +17,8 @@ from registry.connection import Redis
 BOUNDS_MS = (10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000, 120_000)
 """Upper bounds of every histogram's buckets but the last."""
 
+_COLUMNS = (*map(str, BOUNDS_MS), "inf", "sum_ms")
+
 MINUTE_MS = 60_000
 RECENT_MS = 5 * MINUTE_MS
 """What counts as recent, in whole minutes."""
@@ -30,17 +32,24 @@ class Lags:
 
     def __init__(self) -> None:
         self._counted: Counter[str] = Counter()
+        self._fresh: dict[str, list[int]] = {}
 
     def observe(self, what: str, milliseconds: float) -> None:
         """Count one observation of a stage, or of the loop; what seems to be early was on time."""
         late = max(0, round(milliseconds))
-        at = bisect_left(BOUNDS_MS, late)
-        self._counted[f"lag|{what}|{BOUNDS_MS[at] if at < len(BOUNDS_MS) else 'inf'}"] += 1
-        self._counted[f"lag|{what}|sum_ms"] += late
+        fresh = self._fresh.get(what)
+        if fresh is None:
+            fresh = self._fresh[what] = [0] * len(_COLUMNS)
+        fresh[bisect_left(BOUNDS_MS, late)] += 1
+        fresh[-1] += late
 
     async def flush(self, redis: Redis, now_ms: int) -> None:
         """Add everything to Redis. Raises what redis-py raises; then it is kept for the next time."""
         counted, self._counted = self._counted, Counter()
+        fresh, self._fresh = self._fresh, {}
+        for what, row in fresh.items():
+            named = zip(_COLUMNS, row, strict=True)
+            counted.update({f"lag|{what}|{column}": count for column, count in named if count})
         minute = keys.lags(now_ms // MINUTE_MS)
         try:
             async with redis.pipeline(transaction=False) as pipe:

@@ -19,6 +19,7 @@ from registry.bootstrap import Parts
 from registry.clock import steady
 from registry.connection import AWAY
 from registry.ids import Pair
+from registry.logs import checking
 from registry.recording import Outcome
 from registry.schedule import Task
 from worker.batch import Batch
@@ -53,7 +54,7 @@ class Monitor:
         checks = {asyncio.create_task(self._check(task), name=str(task.pair)) for task in tasks}
         try:
             done, late = await _wait(checks, self._patience)
-            await self._record(done)
+            await self._record(done, ended=batch)
         except BaseException:
             await self._abandon(checks)
             raise
@@ -61,7 +62,6 @@ class Monitor:
             behind = asyncio.create_task(self._finish(late))
             self._behind.add(behind)
             behind.add_done_callback(self._behind.discard)
-        await self._parts.redis.zrem(keys.batches(batch.connector), batch.id)
         log.debug("batch", pairs=len(tasks), late=len(late), seconds=steady() - started)
 
     async def drain(self) -> None:
@@ -74,7 +74,7 @@ class Monitor:
 
     async def _check(self, task: Task) -> Outcome | Pair:
         """One pair's check, once its vendor's host has a place; the pair itself when there was none in time."""
-        bind_contextvars(tenant=task.pair.tenant, check=task.fence)
+        checking.set((task.pair.tenant, task.fence))
         checker = self._parts.checker
         endpoint = checker.endpoint(task.scheduled)
         gate = self._gates[endpoint]
@@ -110,12 +110,15 @@ class Monitor:
         finally:
             await self._abandon(late)
 
-    async def _record(self, done: Iterable[Check]) -> None:
+    async def _record(self, done: Iterable[Check], ended: Batch | None = None) -> None:
+        """Write what was found in one round trip, and with it that a batch has `ended`."""
         results = [check.result() for check in done]
         outcomes = [result for result in results if isinstance(result, Outcome)]
         queued = [result for result in results if isinstance(result, Pair)]
-        if outcomes:
-            await self._parts.recorder.record(outcomes)
+        async with self._parts.redis.pipeline(transaction=False) as pipe:
+            if ended is not None:
+                pipe.zrem(keys.batches(ended.connector), ended.id)
+            await self._parts.recorder.record(outcomes, along=pipe)
         if queued:
             await self._parts.schedule.release(queued, delay=self._parts.settings.confirm_delay)
             await self._parts.redis.hincrby(keys.PLATFORM, "released", len(queued))

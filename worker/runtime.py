@@ -8,6 +8,7 @@ after the fork, when the process first uses them.
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import threading
 from collections.abc import Callable, Coroutine
@@ -18,6 +19,9 @@ from registry.bootstrap import Parts, assemble
 from registry.settings import Settings
 
 T = TypeVar("T")
+
+COLLECT_AFTER = 20_000
+"""Objects made (and not ended) between two looks for cycles; checks make few cycles, and a batch's objects live on."""
 
 LOOKUP_THREADS = 64
 """Threads for what blocks: name look-ups and signing."""
@@ -34,6 +38,9 @@ class Runtime:
         self._thread.start()
         self.pid = os.getpid()
         self.parts: Parts = self.run(_assembled(settings))
+        # What is there by now stays: the collector need not look at it again and again between checks.
+        gc.freeze()
+        gc.set_threshold(COLLECT_AFTER)
 
     def run(self, work: Coroutine[object, object, T], timeout: float | None = None) -> T:
         """Run a coroutine on the loop and wait for it; an exception in the waiting thread cancels it."""

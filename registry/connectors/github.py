@@ -269,7 +269,7 @@ def _ends_ms(told: str | None) -> int | None:
     if told is None:
         return None
     try:
-        moment = dt.datetime.strptime(told.replace("UTC", "+0000"), "%Y-%m-%d %H:%M:%S %z")
+        moment = dt.datetime.fromisoformat(told.replace(" UTC", "+00:00").replace(" +", "+").replace(" -", "-"))
     except ValueError:
         return None
-    return int(moment.timestamp() * 1000)
+    return int(moment.timestamp() * 1000) if moment.tzinfo else None
