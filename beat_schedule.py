@@ -29,6 +29,8 @@ def beat_schedule(settings: Settings) -> dict[str, Entry]:
     }
     if settings.status_pages_every:
         entries["read_status_pages"] = _every(settings.status_pages_every, "read_status_pages", queue="publish")
+    if settings.webhooks_file:
+        entries["tell"] = _every(settings.webhooks_every, "tell", queue="publish")
     return entries
 
 

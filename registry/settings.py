@@ -86,9 +86,9 @@ class Settings(BaseSettings):
     publish_every: Seconds = Field(15.0, description="Seconds between two pushes to the Pushgateway.")
     reconcile_every: Seconds = Field(30.0, description="Seconds between two looks at the store's changes.")
     reconcile_full_every: Seconds = Field(3600.0, description="Seconds between two full comparisons with the store.")
-    batch_size: int = Field(100, ge=1, le=1000, description="Pairs in one `check_batch` task.")
+    batch_size: int = Field(200, ge=1, le=1000, description="Pairs in one `check_batch` task.")
     batch_patience: Seconds = Field(2.0, description="Seconds a batch holds a worker; slower checks end behind it.")
-    batches_per_slot: int = Field(4, ge=1, description="Batches in flight for every live check process, at most.")
+    in_flight_seconds: Seconds = Field(5.0, description="Work in flight for each live check process, seconds.")
     host_concurrency: int = Field(50, ge=1, description="Checks one process runs against one vendor host at a time.")
 
     history: bool = Field(default=True, description="Keep uptime, latency and transitions of every pair, 1 KB each.")
@@ -136,6 +136,16 @@ class Settings(BaseSettings):
         RUN_DIR / "heartbeats", description="Heartbeat files of this host's processes, for probes; one a container."
     )
     heartbeat_stale: Seconds = Field(60.0, description="Seconds without a heartbeat after which a process hangs.")
+
+    webhooks_file: Path | None = Field(None, description="YAML file of the webhooks that are told; None: nobody is.")
+    webhooks_source: str = Field(
+        "/connector-registry", description="The `source` of every CloudEvent: which installation speaks."
+    )
+    webhooks_every: Seconds = Field(2.0, description="Seconds between two looks for something to tell.")
+    flap_turns: int = Field(6, ge=2, description="Transitions of a pair within `FLAP_WINDOW` that make it flap.")
+    flap_window: Seconds = Field(600.0, description="Seconds; see `FLAP_TURNS`.")
+    flap_quiet: Seconds = Field(300.0, description="Seconds without a transition after which a pair flaps no more.")
+
     log_format: Literal["auto", "json", "console"] = Field("auto", description="`auto`: console on a terminal.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="What is logged.")
 

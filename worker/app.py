@@ -17,6 +17,8 @@ from registry.connection import AWAY, connect_sync
 from registry.logs import configure_logs
 from registry.settings import Settings, load_settings
 from worker.batch import Batch
+from worker.events.deliver import Deliverer
+from worker.events.webhooks import load_webhooks
 from worker.monitor import Monitor
 from worker.runtime import Runtime
 from worker.turning import Turning, role_of, turn
@@ -62,6 +64,7 @@ app.conf.update(
         "reconcile": {"queue": "publish"},
         "detect_incidents": {"queue": "publish"},
         "read_status_pages": {"queue": "publish"},
+        "tell": {"queue": "publish"},
     },
     worker_prefetch_multiplier=1,
     worker_disable_prefetch=True,
@@ -86,6 +89,7 @@ class _Process:
     queues: frozenset[str] = frozenset()
     runtime: Runtime | None = None
     monitor: Monitor | None = None
+    deliverer: Deliverer | None = None
 
 
 def runtime() -> Runtime:
@@ -93,6 +97,7 @@ def runtime() -> Runtime:
     if _Process.runtime is None or _Process.runtime.pid != os.getpid():
         _Process.runtime = Runtime(settings)
         _Process.monitor = Monitor(_Process.runtime.parts)
+        _Process.deliverer = None
     return _Process.runtime
 
 
@@ -101,6 +106,15 @@ def monitor() -> Monitor:
     runtime()
     assert _Process.monitor is not None  # noqa: S101 - runtime() has just made it
     return _Process.monitor
+
+
+def deliverer() -> Deliverer:
+    """This process's sender of messages; it lives on the runtime's loop."""
+    parts = runtime().parts
+    if _Process.deliverer is None:
+        webhooks = load_webhooks(settings.webhooks_file)
+        _Process.deliverer = Deliverer(parts, webhooks, source=settings.webhooks_source, owner=owner())
+    return _Process.deliverer
 
 
 def owner() -> str:
@@ -130,7 +144,7 @@ def _start(**_: object) -> None:
 @signals.worker_process_shutdown.connect
 def _stop(**_: object) -> None:
     if _Process.runtime is not None and _Process.monitor is not None:
-        _Process.runtime.close(_Process.monitor.drain, _leave)
+        _Process.runtime.close(_Process.monitor.drain, _stop_telling, _leave)
 
 
 @signals.task_revoked.connect
@@ -158,6 +172,11 @@ async def _live(parts: Parts, monitor: Monitor, *, checks: bool) -> None:
                     *_, dead = await pipe.execute()
                 await _forget(parts, dead)
         await asyncio.sleep(SIGN_OF_LIFE)
+
+
+async def _stop_telling() -> None:
+    if _Process.deliverer is not None:
+        await _Process.deliverer.aclose()
 
 
 async def _leave() -> None:

@@ -18,6 +18,10 @@ from registry.errors import StoreUnavailable
 from registry.lease import Lease
 from registry.status_pages import keep, pages, read_page
 from worker.auditing import audit_transitions
+from worker.events.deliver import Deliverer
+from worker.events.gather import gather
+from worker.events.retention import trim
+from worker.events.telling import Rules
 from worker.incidents import detect
 from worker.publish import push
 
@@ -80,7 +84,27 @@ async def reconcile(parts: Parts, owner: str) -> bool:
         return False
     finally:
         await audit_transitions(parts)
+        await trim(parts)
     await parts.redis.hset(keys.PLATFORM, "reconcile_ms", str(parts.clock.now_ms()))
+    return True
+
+
+async def tell(parts: Parts, deliverer: Deliverer, owner: str) -> bool:
+    """Gather what is worth telling, and send it on; False when another process gathers."""
+    every, began = parts.settings.webhooks_every, steady()
+    await deliverer.tick()
+    lease = Lease(parts.redis, "gatherer", owner)
+    fence = await lease.hold(every * 3)
+    if not fence:
+        return False
+    try:
+        await gather(parts, Rules.of(parts.settings), lambda pipe: lease.fenced(pipe, fence))
+    except WatchError:
+        log.warning("gathering_too_slow")
+        return False
+    await deliverer.tick()
+    await parts.redis.hset(keys.PLATFORM, "tell_ms", str(parts.clock.now_ms()))
+    await _afterwards(lease, began, every)
     return True
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from worker.app import app, monitor, owner, runtime
+from worker.app import app, deliverer, monitor, owner, runtime
 from worker.batch import Batch, BatchMessage
 from worker.dispatch import dispatch
-from worker.housekeeping import detect_incidents, publish, read_status_pages, reconcile
+from worker.housekeeping import detect_incidents, publish, read_status_pages, reconcile, tell
 
 
 @app.task(name="dispatch")
@@ -48,3 +48,9 @@ def detect_incidents_task() -> None:
 def read_status_pages_task() -> None:
     """Read what the vendors say of themselves."""
     runtime().run(read_status_pages(runtime().parts, owner()))
+
+
+@app.task(name="tell")
+def tell_task() -> None:
+    """Tell the webhooks what has happened."""
+    runtime().run(tell(runtime().parts, deliverer(), owner()))

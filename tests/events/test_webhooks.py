@@ -1,0 +1,331 @@
+"""From a verdict that turned to a webhook that was told: real Redis, real HTTP."""
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import json
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+import pytest
+import yaml
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from registry import keys
+from registry.bootstrap import Parts
+from registry.errors import InvalidConfig
+from registry.health import REASONS, Fault, Reason, Verdict
+from registry.ids import Pair
+from registry.incidents import Incident, IncidentKind
+from registry.recording import Outcome
+from tests.test_schedule import CONFIG
+from worker.events import box
+from worker.events.deliver import MOST_ATTEMPTS, REFUSED_ATTEMPTS, Deliverer
+from worker.events.gather import gather
+from worker.events.retention import trim
+from worker.events.telling import Rules
+from worker.events.webhooks import load_webhooks
+from worker.incidents import _write
+
+KEY = b"0123456789abcdef0123456789abcdef"
+SECRET = f"whsec_{base64.b64encode(KEY).decode()}"
+Rows = list[tuple[bytes, dict[bytes, bytes]]]
+RULES = Rules(vendor_ms=0)
+
+
+@dataclass
+class Receiver:
+    """A webhook's other end: answers with `statuses` in turn, then with 204."""
+
+    statuses: list[int] = field(default_factory=list)
+    got: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
+    url: str = ""
+
+    async def take(self, request: web.Request) -> web.Response:
+        self.got.append(({name.lower(): value for name, value in request.headers.items()}, await request.read()))
+        return web.Response(status=self.statuses.pop(0) if self.statuses else 204)
+
+    @property
+    def events(self) -> list[dict[str, object]]:
+        return [json.loads(body) for _, body in self.got]
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    made = Receiver()
+    app = web.Application()
+    app.router.add_post("/hook", made.take)
+    async with TestServer(app) as server:
+        made.url = str(server.make_url("/hook"))
+        yield made
+
+
+async def turn(parts: Parts, reason: Reason, tenant: str = "acme", *, times: int = 1) -> None:
+    """Let a pair's checks come to `reason`."""
+    pair = Pair("github", tenant)
+    await parts.schedule.put(pair, 1, CONFIG, reset=True)
+    for _ in range(times):
+        task = await parts.schedule.task(pair)
+        assert task is not None
+        verdict = Verdict(reason, REASONS[reason].fault, parts.clock.now_ms())
+        await parts.recorder.record([Outcome(task, verdict, "github|api.github.com")])
+
+
+class Telling:
+    """Gathers and delivers, as the periodic task does."""
+
+    def __init__(self, parts: Parts, webhooks: dict[str, dict[str, object]], path: Path) -> None:
+        file = path / "webhooks.yaml"
+        file.write_text(yaml.safe_dump({"webhooks": webhooks}))
+        self.parts = parts
+        self.deliverer = Deliverer(parts, load_webhooks(file), source="/test", owner="one", jitter=lambda: 0.0)
+
+    async def tell(self) -> None:
+        await self.deliverer.tick()
+        await self.deliverer.drain()
+        await gather(self.parts, RULES)
+        await self.deliverer.tick()
+        await self.deliverer.drain()
+
+    async def retry(self, webhook: str) -> None:
+        """Let every pause be over: before the next attempt, and before the next look at what waits."""
+        await self.parts.redis.hset(box.attempts(webhook), "next_ms", "0")
+        for pair in cast("list[bytes]", await self.parts.redis.zrange(box.OPEN, 0, -1)):
+            await self.parts.redis.zadd(box.OPEN, {pair: 0})
+        await self.tell()
+
+
+Tells = Callable[[dict[str, dict[str, object]]], Telling]
+
+
+@pytest.fixture
+async def tells(parts: Parts, tmp_path: Path) -> AsyncIterator[Tells]:
+    made: list[Telling] = []
+
+    def make(webhooks: dict[str, dict[str, object]]) -> Telling:
+        made.append(Telling(parts, webhooks, tmp_path))
+        return made[-1]
+
+    yield make
+    for telling in made:
+        await telling.deliverer.aclose()
+
+
+async def test_a_broken_credential_reaches_a_webhook_as_a_signed_cloudevent(
+    parts: Parts, receiver: Receiver, tells: Tells
+) -> None:
+    telling = tells({"ops": {"url": receiver.url, "secret": SECRET}})
+    await telling.tell()
+    await turn(parts, Reason.CREDENTIAL_REJECTED)
+    await telling.tell()
+    assert receiver.got == []  # one check is not enough to tell a tenant
+    await turn(parts, Reason.CREDENTIAL_REJECTED)
+    await telling.retry("ops")
+    (headers, body), event = receiver.got[0], receiver.events[0]
+    assert len(receiver.got) == 1
+    assert headers["content-type"].startswith("application/cloudevents+json")
+    assert (event["specversion"], event["type"], event["subject"]) == ("1.0", "connectors.transition", "acme/github")
+    assert (event["id"], event["source"]) == (headers["webhook-id"], "/test")
+    data = event["data"]
+    assert isinstance(data, dict)
+    assert data["to"] == {"status": "unhealthy", "reason": "credential_rejected"}
+    assert (data["fault"], data["healthy"]) == ("tenant", False)
+    signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
+    expected = base64.b64encode(hmac.new(KEY, signed, hashlib.sha256).digest()).decode()
+    assert headers["webhook-signature"] == f"v1,{expected}"
+    assert abs(int(headers["webhook-timestamp"]) * 1000 - parts.clock.now_ms()) < 60_000
+
+
+async def test_who_fails_is_tried_again_with_the_same_id_and_holds_nobody_else_up(
+    parts: Parts, receiver: Receiver, tells: Tells
+) -> None:
+    receiver.statuses = [503]
+    other = Receiver()
+    app = web.Application()
+    app.router.add_post("/hook", other.take)
+    async with TestServer(app) as server:
+        hooks = {"sick": {"url": receiver.url}, "well": {"url": str(server.make_url("/hook"))}}
+        telling = tells({name: dict(hook) for name, hook in hooks.items()})
+        await telling.tell()
+        await turn(parts, Reason.SLOW)
+        await telling.tell()
+        await turn(parts, Reason.OK)
+        await telling.tell()
+        assert [event["type"] for event in other.events] == ["connectors.transition"] * 2
+        assert len(receiver.got) == 1  # its pause is not over
+        await telling.retry("sick")
+        assert [event["id"] for event in receiver.events] == [other.events[0]["id"], *(e["id"] for e in other.events)]
+
+
+@pytest.mark.parametrize(("status", "attempts"), [(400, REFUSED_ATTEMPTS), (500, MOST_ATTEMPTS), (429, MOST_ATTEMPTS)])
+async def test_what_is_never_taken_becomes_a_dead_letter_and_the_rest_goes_on(
+    parts: Parts, receiver: Receiver, tells: Tells, status: int, attempts: int
+) -> None:
+    receiver.statuses = [status] * attempts
+    telling = tells({"ops": {"url": receiver.url}})
+    await telling.tell()
+    await turn(parts, Reason.SLOW)
+    await telling.tell()
+    for _ in range(attempts - 1):
+        await telling.retry("ops")
+    assert len(receiver.got) == attempts
+    assert len({headers["webhook-id"] for headers, _ in receiver.got}) == 1
+    letters = cast("Rows", await parts.redis.xrange(box.dead("ops")))
+    assert [letter[1][b"told"] for letter in letters] == [f"HTTP {status}".encode()]
+    await turn(parts, Reason.OK)
+    await telling.tell()
+    assert len(receiver.got) == attempts + 1
+    counts = await parts.redis.hgetall(box.COUNTS)
+    assert counts == {b"failed|ops": str(attempts).encode(), b"dead|ops": b"1", b"delivered|ops": b"1"}
+
+
+async def test_a_process_that_dies_between_sending_and_noting_it_sends_again(
+    parts: Parts, receiver: Receiver, tells: Tells
+) -> None:
+    telling = tells({"ops": {"url": receiver.url}})
+    await telling.tell()
+    before = await parts.redis.hget(box.SENT, "ops")
+    assert before is not None
+    await turn(parts, Reason.SLOW)
+    await telling.tell()
+    await parts.redis.hset(box.SENT, "ops", before)  # as if it had not been noted
+    await telling.tell()
+    assert len(receiver.got) == 2
+    assert receiver.events[0] == receiver.events[1]
+
+
+async def test_nothing_is_told_twice_when_gathering_is_repeated(parts: Parts, receiver: Receiver, tells: Tells) -> None:
+    telling = tells({"ops": {"url": receiver.url}})
+    await telling.tell()
+    await turn(parts, Reason.SLOW)
+    assert await gather(parts, RULES) == 1
+    assert await gather(parts, RULES) == 0
+    await telling.tell()
+    assert len(receiver.got) == 1
+
+
+async def test_an_incident_is_told_and_people_are_not_told_of_each_pair_it_explains(
+    parts: Parts, receiver: Receiver, tells: Tells
+) -> None:
+    telling = tells({"people": {"url": receiver.url, "form": "slack"}})
+    await telling.tell()
+    now = parts.clock.now_ms()
+    outage = Incident(IncidentKind.OUTAGE, "github|api.github.com", now, now, 12, "no <usable> answer & more")
+    await _write(parts, [], [outage])
+    for tenant in ("acme", "globex"):
+        await turn(parts, Reason.VENDOR_ERROR, tenant, times=2)
+    await telling.tell()
+    await telling.retry("people")
+    await _write(parts, [outage], [])
+    await telling.tell()
+    texts = [str(event["text"]) for event in receiver.events]
+    assert len(texts) == 2
+    assert "outage of github: no &lt;usable&gt; answer &amp; more" in texts[0]
+    assert texts[1].startswith(":white_check_mark: Over: outage of github")
+
+
+async def test_a_webhook_is_told_of_what_it_asks_for_only(parts: Parts, receiver: Receiver, tells: Tells) -> None:
+    hook = {"url": receiver.url, "tenants": ["acme"], "connectors": ["github"], "faults": ["vendor", "none"]}
+    telling = tells({"ops": dict(hook)})
+    await telling.tell()
+    await turn(parts, Reason.SLOW, "globex")
+    await turn(parts, Reason.QUOTA_LOW, "acme")
+    await turn(parts, Reason.SLOW, "acme")
+    await telling.tell()
+    assert [event["subject"] for event in receiver.events] == ["acme/github"]
+    assert b"globex" not in receiver.got[0][1]
+
+
+async def test_transitions_that_were_cut_off_unread_are_counted_and_told(
+    parts: Parts, receiver: Receiver, tells: Tells
+) -> None:
+    telling = tells({"ops": {"url": receiver.url}})
+    await turn(parts, Reason.OK)
+    await telling.tell()
+    await turn(parts, Reason.SLOW)
+    await parts.redis.xtrim(keys.events(keys.shard_of("acme", parts.settings.shards)), maxlen=0, approximate=False)
+    await turn(parts, Reason.OK)
+    await telling.tell()
+    assert [event["type"] for event in receiver.events] == ["connectors.lost"]
+    assert await parts.redis.hget(box.COUNTS, "lost") == b"1"
+
+
+async def test_a_transition_is_kept_until_every_registered_reader_has_read_it(parts: Parts, tmp_path: Path) -> None:
+    parts.settings.__dict__["webhooks_file"] = tmp_path  # settings are frozen for everybody but this test
+    stream = keys.events(0)
+    old = parts.clock.now_ms() - 7_200_000
+    async with parts.redis.pipeline() as pipe:
+        for number in range(300):
+            pipe.xadd(stream, {"transition": "{}"}, id=f"{old + number}-0")
+        await pipe.execute()
+    await parts.redis.hset(keys.AUDITED, "0", f"{old + 250}-0")
+    await trim(parts)
+    assert await parts.redis.xlen(stream) == 300  # the webhooks' side has read nothing
+    await parts.redis.hset(box.GATHERED, stream, f"{old + 299}-0")
+    await trim(parts)
+    left = cast("Rows", await parts.redis.xrange(stream))
+    assert left[0][0] <= f"{old + 250}-0".encode()
+    assert len(left) <= 200
+
+
+async def test_a_webhook_that_hangs_does_not_keep_the_tick_waiting(parts: Parts, tells: Tells) -> None:
+    arrived, hang = asyncio.Event(), asyncio.Event()
+
+    async def stall(_: web.Request) -> web.Response:
+        arrived.set()
+        await hang.wait()
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_post("/hook", stall)
+    async with TestServer(app) as server:
+        telling = tells({"ops": {"url": str(server.make_url("/hook")), "timeout": 60}})
+        await telling.tell()
+        await turn(parts, Reason.SLOW)
+        await gather(parts, RULES)
+        await telling.deliverer.tick()
+        await arrived.wait()
+        async with asyncio.timeout(30):
+            await telling.deliverer.tick()  # returns, though the receiver does not answer
+        hang.set()
+
+
+@pytest.mark.parametrize(
+    ("hook", "says"),
+    [
+        ({"url": "ftp://x.example"}, "ops.url: Value error, not an http or https address"),
+        ({"url": "https://x.example", "secret": "whsec_c2hvcnQ="}, "ops.secret: Value error, shorter than 24 bytes"),
+        ({"url": "https://x.example", "secret": "nö"}, "ops.secret: Value error, not a key"),
+        ({"url": "https://x.example", "form": "fax"}, "ops.form: Input should be 'cloudevents' or 'slack'"),
+        ({"url": "https://x.example", "tenants": ["no/such"]}, "ops: "),
+        ({"url_file": "/nowhere/at/all"}, "ops: Value error, url_file /nowhere/at/all cannot be read"),
+        ({}, "ops.url: Field required"),
+    ],
+)
+def test_a_webhook_that_cannot_be_used_is_named_with_its_field(
+    hook: dict[str, object], says: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "hooks.yaml"
+    file.write_text(yaml.safe_dump({"webhooks": {"ops": hook}}))
+    with pytest.raises(InvalidConfig) as error:
+        load_webhooks(file)
+    assert f"WEBHOOKS_FILE {file}: " in str(error.value)
+    assert says in str(error.value)
+
+
+def test_addresses_and_keys_come_from_files_and_are_never_shown(tmp_path: Path) -> None:
+    (tmp_path / "url").write_text("https://hooks.example/T0KEN\n")
+    (tmp_path / "key").write_text(f"{SECRET}\n")
+    file = tmp_path / "hooks.yaml"
+    hook = {"url_file": str(tmp_path / "url"), "secret_file": str(tmp_path / "key")}
+    file.write_text(yaml.safe_dump({"webhooks": {"ops": hook}}))
+    made = load_webhooks(file)["ops"]
+    assert made.url.get_secret_value() == "https://hooks.example/T0KEN"
+    assert made.key == KEY
+    assert "T0KEN" not in repr(made)
+    assert SECRET not in repr(made)
+    assert Fault.TENANT not in made.faults
