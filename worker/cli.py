@@ -22,6 +22,7 @@ from worker.commands.outdated import outdated
 from worker.commands.status import status
 from worker.commands.tenants import tenants
 from worker.commands.up import up
+from worker.commands.webhooks import webhooks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,6 +44,7 @@ app.command()(outdated)
 app.add_typer(tenants, name="tenants")
 app.add_typer(config, name="config")
 app.add_typer(audit, name="audit")
+app.add_typer(webhooks, name="webhooks")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

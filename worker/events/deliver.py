@@ -81,6 +81,10 @@ class Deliverer:
                 self._running[name] = asyncio.create_task(self._send_all(name, webhook), name=f"webhook {name}")
         await self._trim()
 
+    async def send_now(self, name: str, message: Message) -> Attempt:
+        """One attempt at one message, of which nothing is noted."""
+        return await self._post(self._webhooks[name], message)
+
     async def drain(self) -> None:
         """Wait until nothing is being sent."""
         await asyncio.gather(*self._running.values())
@@ -112,7 +116,7 @@ class Deliverer:
         )
         for entry, fields in rows:
             message = msgspec.json.decode(fields[b"message"], type=Message)
-            if webhook.wants(message):
+            if message.only in (None, name) and webhook.wants(message):
                 if not await lease.hold(webhook.timeout * 2) or not await self._send(name, webhook, entry, message):
                     return False
             else:

@@ -32,7 +32,7 @@ class Message(msgspec.Struct, frozen=True):
     """One message. `id` is the same at every attempt, so that a receiver can tell a repetition.
 
     `text` is one sentence for people; `data` is what programs read. `explained` messages belong to an incident that
-    is told by itself.
+    is told by itself; `only` is the one webhook that a repeated message is for.
     """
 
     id: str
@@ -44,6 +44,7 @@ class Message(msgspec.Struct, frozen=True):
     tenant: str | None = None
     fault: Fault = Fault.NONE
     explained: bool = False
+    only: str | None = None
 
 
 def cloudevent(message: Message, source: str) -> bytes:

@@ -1,0 +1,99 @@
+"""How each webhook stands: what waits for it, what it took, what it never took."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import cast
+
+import msgspec
+
+from registry.bootstrap import Parts
+from registry.health import rfc3339
+from worker.events import box
+from worker.events.message import Message
+
+_Rows = list[tuple[bytes, dict[bytes, bytes]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One webhook. `waiting` counts messages in the outbox that it has not had, also those it will not want.
+
+    `attempts` were made at the message that is next; the following one comes at `next_ms` (Unix ms).
+    """
+
+    webhook: str
+    waiting: int
+    delivered: int = 0
+    failed: int = 0
+    dead: int = 0
+    attempts: int = 0
+    next_ms: int | None = None
+
+    def as_dict(self) -> dict[str, object]:
+        """The public form, with an RFC 3339 time."""
+        row = asdict(self)
+        return {**row, "next_attempt": rfc3339(row.pop("next_ms"))}
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A message that could not be delivered, and what the last attempt came to."""
+
+    position: str
+    message: Message
+    told: str
+
+
+async def standings(parts: Parts, webhooks: Iterable[str]) -> list[Standing]:
+    """How the named webhooks stand; three round trips."""
+    names = sorted(webhooks)
+    async with parts.redis.pipeline(transaction=False) as pipe:
+        pipe.hgetall(box.SENT)
+        pipe.hgetall(box.COUNTS)
+        for name in names:
+            pipe.hgetall(box.attempts(name))
+        sent, counts, *tries = cast("list[dict[bytes, bytes]]", await pipe.execute())
+    async with parts.redis.pipeline(transaction=False) as pipe:
+        for name in names:
+            pipe.xrange(box.OUTBOX, f"({sent.get(name.encode(), b'0').decode()}")
+        waiting = cast("list[_Rows]", await pipe.execute()) if names else []
+    return [
+        Standing(
+            name,
+            len(rows),
+            **{kind: int(counts.get(f"{kind}|{name}".encode(), 0)) for kind in ("delivered", "failed", "dead")},
+            attempts=int(tried.get(b"attempts", 0)),
+            next_ms=int(tried[b"next_ms"]) if tried else None,
+        )
+        for name, rows, tried in zip(names, waiting, tries, strict=True)
+    ]
+
+
+async def lost(parts: Parts) -> int:
+    """How often transitions were cut off before they could be told."""
+    return int(cast("bytes | None", await parts.redis.hget(box.COUNTS, "lost")) or 0)
+
+
+async def letters(parts: Parts, webhook: str, most: int) -> list[Letter]:
+    """The oldest `most` dead letters of a webhook."""
+    rows = cast("_Rows", await parts.redis.xrange(box.dead(webhook), count=most))
+    return [
+        Letter(entry.decode(), msgspec.json.decode(fields[b"message"], type=Message), fields[b"told"].decode())
+        for entry, fields in rows
+    ]
+
+
+async def replay(parts: Parts, webhook: str) -> int:
+    """Put a webhook's dead letters into the outbox again, for it alone, behind what waits; returns how many."""
+    many = 0
+    while found := await letters(parts, webhook, 100):
+        async with parts.redis.pipeline(transaction=True) as pipe:
+            for letter in found:
+                again = msgspec.structs.replace(letter.message, only=webhook)
+                pipe.xadd(box.OUTBOX, {"message": msgspec.json.encode(again)}, maxlen=box.CAP, approximate=True)
+                pipe.xdel(box.dead(webhook), letter.position)
+            await pipe.execute()
+        many += len(found)
+    return many
