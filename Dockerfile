@@ -14,8 +14,9 @@ RUN pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
 FROM python:3.12.10-slim-bookworm
 RUN useradd --uid 10001 --user-group --home-dir /app --create-home --shell /usr/sbin/nologin connectors
 COPY --from=build /venv /venv
-ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HEARTBEAT_DIR=/tmp/heartbeats
 WORKDIR /app
 USER 10001:10001
+# Of any process; `python -m worker.heartbeat ROLE $HEARTBEAT_DIR` asks only whether this container's own one works.
 HEALTHCHECK --interval=60s --timeout=20s --start-period=60s --retries=3 CMD ["connectors", "doctor"]
 CMD ["connectors", "--help"]

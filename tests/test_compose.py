@@ -29,6 +29,7 @@ class Service(TypedDict, total=False):
     deploy: dict[str, dict[str, dict[str, str | int]]]
     cap_drop: list[str]
     build: str
+    secrets: list[dict[str, str]]
 
 
 def services() -> dict[str, Service]:
@@ -85,6 +86,11 @@ def test_a_service_waits_for_healthy_ones_only(name: str) -> None:
 
 
 @EACH
+def test_a_service_tells_whether_it_works(name: str) -> None:
+    assert services()[name]["healthcheck"]["test"]
+
+
+@EACH
 def test_a_service_gets_no_secret_through_its_environment(name: str) -> None:
     for variable in services()[name].get("environment", {}):
         assert not re.search(r"KEY|TOKEN|PASSWORD(?!__FILE)|SECRET", variable), variable
@@ -94,6 +100,13 @@ def test_a_service_gets_no_secret_through_its_environment(name: str) -> None:
 def test_what_a_service_mounts_from_here_exists(name: str) -> None:
     sources = [volume.split(":")[0] for volume in services()[name].get("volumes", [])]
     assert [source for source in sources if source.startswith(".") and not (ROOT / source).exists()] == []
+
+
+def test_alertmanager_finds_the_addresses_it_reads_from_files() -> None:
+    config = yaml.safe_load((ROOT / "ops/alertmanager/alertmanager.yml").read_text(encoding="utf-8"))
+    files = {slack["api_url_file"] for receiver in config["receivers"] for slack in receiver["slack_configs"]}
+    targets = {secret["target"] for secret in services()["alertmanager"]["secrets"]}
+    assert targets == {f"/etc/alertmanager/{file}" for file in files}
 
 
 def test_broker_and_cache_never_evict() -> None:

@@ -8,9 +8,13 @@ mkdir -p secrets
 
 make_file() {
   [ -e "secrets/$1" ] && return
+  # shellcheck disable=SC2059 # the format is one of those below
   printf "$2" "$(head -c 32 /dev/urandom | base64)" >"secrets/$1"
   chmod 444 "secrets/$1"
 }
 
 make_file app.env 'ENCRYPTION_KEYS=%s\n'
 make_file grafana_password '%s'
+# Alerts are shown by Alertmanager in any case; write the address of a Slack-compatible webhook here to have them sent.
+make_file on_call_url 'http://127.0.0.1:9/%.0s'
+make_file support_url 'http://127.0.0.1:9/%.0s'

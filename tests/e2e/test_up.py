@@ -103,10 +103,11 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in ours} | PACE
 
 
-def started(directory: Path) -> System:
+def started(directory: Path, **more: str) -> System:
     with (directory / "out").open("wb") as out, (directory / "err").open("wb") as err:
         command = [sys.executable, "-m", "worker.cli", "up", "--demo", "--demo-tenants", str(len(TENANTS))]
-        return System(directory, subprocess.Popen(command, cwd=directory, env=environment(), stdout=out, stderr=err))
+        given = environment() | more
+        return System(directory, subprocess.Popen(command, cwd=directory, env=given, stdout=out, stderr=err))
 
 
 def left_behind(directory: Path) -> list[psutil.Process]:
