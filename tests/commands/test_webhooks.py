@@ -70,11 +70,13 @@ def test_a_file_that_cannot_be_used_is_a_sentence(cli: Cli) -> None:
 def test_the_list_tells_who_does_not_take_what_it_is_sent(hooked: Cli, redis_url: str) -> None:
     assert hooked("webhooks", "list").code == 0
     with redis.Redis.from_url(redis_url) as client:
-        client.xadd(box.OUTBOX, {"message": msgspec.json.encode(MESSAGE)})
+        client.xadd(box.OUTBOX, {"message": msgspec.json.encode(MESSAGE)}, id="2000-0")
+        client.hset(box.SENT, "ops", "2000-0")
         client.hset(box.attempts("away"), mapping={"attempts": 2, "next_ms": 1_000})
     ran = hooked("webhooks", "list", "--json")
     assert ran.code == 1
-    assert [(row["webhook"], row["waiting"], row["attempts"]) for row in ran.json()] == [("away", 1, 2), ("ops", 1, 0)]
+    rows = [(row["webhook"], row["oldest"], row["attempts"]) for row in ran.json()]
+    assert rows == [("away", "1970-01-01T00:00:02.000Z", 2), ("ops", None, 0)]
     assert "1970-01-01T00:00:01.000Z" in hooked("webhooks", "list").out
 
 

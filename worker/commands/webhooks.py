@@ -25,7 +25,7 @@ Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, metavar=
 
 @webhooks.command("list")
 def list_webhooks(*, as_json: AsJson = False) -> None:
-    """Show each webhook: what waits, was delivered, failed, was given up, and when it is tried next.
+    """Show each webhook: what was delivered, failed, was given up, since when something waits, when it is tried next.
 
     Exit code: 0, or 1 when one of them does not take what it is sent.
     """
@@ -145,9 +145,10 @@ def _show(found: list[Standing], known: Mapping[str, Webhook]) -> None:
     from worker.commands.printing import console
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("webhook", "form", "waiting", "delivered", "failed", "given up", "next attempt"):
+    for title in ("webhook", "form", "delivered", "failed", "given up", "waiting since", "next attempt"):
         table.add_column(title)
     for row in found:
-        counts = map(str, (row.waiting, row.delivered, row.failed, row.dead))
-        table.add_row(row.webhook, known[row.webhook].form, *counts, rfc3339(row.next_ms) or "")
+        counts = map(str, (row.delivered, row.failed, row.dead))
+        times = (rfc3339(row.oldest_ms) or "", rfc3339(row.next_ms) or "")
+        table.add_row(row.webhook, known[row.webhook].form, *counts, *times)
     console().print(table)

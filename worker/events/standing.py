@@ -18,13 +18,14 @@ _Rows = list[tuple[bytes, dict[bytes, bytes]]]
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """One webhook. `waiting` counts messages in the outbox that it has not had, also those it will not want.
+    """One webhook.
 
-    `attempts` were made at the message that is next; the following one comes at `next_ms` (Unix ms).
+    `oldest_ms` is when the oldest message that it is not done with was put in the outbox, None when there is none.
+    `attempts` were made at that message; the following one comes at `next_ms`. Times are Unix milliseconds.
     """
 
     webhook: str
-    waiting: int
+    oldest_ms: int | None = None
     delivered: int = 0
     failed: int = 0
     dead: int = 0
@@ -32,9 +33,10 @@ class Standing:
     next_ms: int | None = None
 
     def as_dict(self) -> dict[str, object]:
-        """The public form, with an RFC 3339 time."""
+        """The public form, with RFC 3339 times."""
         row = asdict(self)
-        return {**row, "next_attempt": rfc3339(row.pop("next_ms"))}
+        times = {"oldest": rfc3339(row.pop("oldest_ms")), "next_attempt": rfc3339(row.pop("next_ms"))}
+        return row | times
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +48,10 @@ class Letter:
     told: str
 
 
-async def standings(parts: Parts, webhooks: Iterable[str]) -> list[Standing]:
-    """How the named webhooks stand; three round trips."""
+async def standings(parts: Parts, webhooks: Iterable[str] | None = None) -> list[Standing]:
+    """How the named webhooks stand, or all that were ever sent to and are still there; few and small round trips."""
+    if webhooks is None:
+        webhooks = [name.decode() for name in cast("list[bytes]", await parts.redis.hkeys(box.SENT))]
     names = sorted(webhooks)
     async with parts.redis.pipeline(transaction=False) as pipe:
         pipe.hgetall(box.SENT)
@@ -57,12 +61,12 @@ async def standings(parts: Parts, webhooks: Iterable[str]) -> list[Standing]:
         sent, counts, *tries = cast("list[dict[bytes, bytes]]", await pipe.execute())
     async with parts.redis.pipeline(transaction=False) as pipe:
         for name in names:
-            pipe.xrange(box.OUTBOX, f"({sent.get(name.encode(), b'0').decode()}")
+            pipe.xrange(box.OUTBOX, f"({sent.get(name.encode(), b'0').decode()}", count=1)
         waiting = cast("list[_Rows]", await pipe.execute()) if names else []
     return [
         Standing(
             name,
-            len(rows),
+            int(rows[0][0].partition(b"-")[0]) if rows else None,
             **{kind: int(counts.get(f"{kind}|{name}".encode(), 0)) for kind in ("delivered", "failed", "dead")},
             attempts=int(tried.get(b"attempts", 0)),
             next_ms=int(tried[b"next_ms"]) if tried else None,
