@@ -18,9 +18,9 @@ from registry.connection import AWAY
 from registry.errors import CacheUnavailable
 from registry.health import HealthStatus, Reason
 from registry.history import History, read
-from registry.ids import Pair, connector_id, scope_id
+from registry.ids import SYSTEM, Pair, connector_id, scope_id
 from registry.reading import Command, Reading, SyncReading
-from registry.record import absent, decode, seen
+from registry.record import absent, decode, glimpsed, seen
 from registry.route import Route, choose, distrust
 
 Wires: TypeAlias = "list[bytes | None]"
@@ -231,9 +231,13 @@ def _names(index: bytes | None) -> tuple[str, ...]:
 
 def _page(tenant: str, connectors: Sequence[str], wires: Wires, now_ms: int) -> dict[str, HealthStatus]:
     page: dict[str, HealthStatus] = {}
+    scope = None if tenant.startswith(SYSTEM) else tenant
     for at, name in enumerate(connectors, 2):
-        wire, pair = wires[at], Pair(name, tenant)
-        page[name] = seen(pair, decode(wire), now_ms) if wire else _missing(pair, wires, now_ms)
+        wire = wires[at]
+        if wire is None:
+            page[name] = _missing(Pair(name, tenant), wires, now_ms)
+        else:
+            page[name] = glimpsed(name, scope, wire, now_ms) or seen(Pair(name, tenant), decode(wire), now_ms)
     return page
 
 

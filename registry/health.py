@@ -1,7 +1,8 @@
 """What a check concludes and what a reader is given. The words they use are in `registry.reasons`.
 
 The values that are kept in Redis are msgspec structs with short wire names: a reader decodes a tenant's whole page in
-microseconds. Beside msgspec nothing but the standard library is imported here, so that a reader stays light.
+microseconds; they hold no cycles, so the garbage collector need not look at them. Beside msgspec nothing but the
+standard library is imported here, so that a reader stays light.
 """
 
 from __future__ import annotations
@@ -9,14 +10,16 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping
 
-from msgspec import Struct
+from msgspec import DecodeError, Struct
 from msgspec import field as named
+from msgspec.json import Decoder
 
 from registry.reasons import REASONS, Fault, Reason, ReasonRow, Status, StepStatus, status_of
 
 __all__ = [
     "INSTANT",
     "REASONS",
+    "Details",
     "Evidence",
     "Fault",
     "HealthCheck",
@@ -37,7 +40,7 @@ Evidence = Mapping[str, Scalar]
 """Small facts kept beside a verdict: HTTP status, the vendor's error code, request id. Never a secret."""
 
 
-class Quota(Struct, frozen=True, array_like=True):
+class Quota(Struct, frozen=True, gc=False, array_like=True):
     """What the vendor says is left of this credential's primary quota; `resets_ms` is Unix milliseconds."""
 
     limit: int
@@ -54,7 +57,7 @@ INSTANT = 0.0
 """The duration of a step that took none; this very object is left out of the wire form."""
 
 
-class HealthCheck(Struct, frozen=True, omit_defaults=True):
+class HealthCheck(Struct, frozen=True, gc=False, omit_defaults=True):
     """One step of a check: its name, outcome, duration in milliseconds, and error if it did not pass."""
 
     name: str = named(name="n")
@@ -64,7 +67,7 @@ class HealthCheck(Struct, frozen=True, omit_defaults=True):
     metadata: Evidence = named(name="m", default_factory=dict)
 
 
-class Verdict(Struct, frozen=True, omit_defaults=True):
+class Verdict(Struct, frozen=True, gc=False, omit_defaults=True):
     """What one check concludes by itself, before thresholds (the *raw* verdict).
 
     Times are Unix milliseconds of the shared clock; `retry_after` is in seconds. `revises` takes back what an
@@ -95,13 +98,28 @@ class Verdict(Struct, frozen=True, omit_defaults=True):
         return _rfc3339(self.checked_ms)
 
 
-class HealthStatus(Struct, frozen=True):
+class Details(Struct, frozen=True, gc=False):
+    """What lies behind a status: the check it rests on, and the newest check's own verdict where that is another.
+
+    `error` says why there is no check. The names of the others are those of `registry.record.Record`.
+    """
+
+    verdict: Verdict | None = named(name="v", default=None)
+    raw: Verdict | None = named(name="w", default=None)
+    error: str | None = None
+
+
+_details = Decoder(Details).decode
+_USABLE = (Status.HEALTHY, Status.DEGRADED)
+
+
+class HealthStatus(Struct, frozen=True, gc=False):
     """What a consumer reads: the *effective* verdict of one pair, as it stood at `read_ms`.
 
     `version` grows with every stored change of this pair; `consecutive` counts checks in a row with the same
-    outcome; `raw` is the newest check's own verdict where it differs from the effective one. `put_off_until_ms` answers
-    who asked for a check while a budget was used up. Fields ending in ``_ms`` are Unix milliseconds; the properties
-    beside them give the same moment in RFC 3339.
+    outcome. `put_off_until_ms` answers who asked for a check while a budget was used up. `kept` is what was read; the
+    `details` are made from it when somebody asks for them, for most of a page is never looked at closely. Fields ending
+    in ``_ms`` are Unix milliseconds; the properties beside them give the same moment in RFC 3339.
     """
 
     connector: str
@@ -113,29 +131,78 @@ class HealthStatus(Struct, frozen=True):
     checked_ms: int | None = None
     since_ms: int | None = None
     fresh_until_ms: int | None = None
-    checks: tuple[HealthCheck, ...] = ()
-    error: str | None = None
-    metadata: Evidence = {}
     version: int = 0
-    latency_ms: float | None = None
     consecutive: int = 0
-    raw: Verdict | None = None
-    credential_expires_ms: int | None = None
-    quota: Quota | None = None
-    advice: str | None = None
     stale: bool = False
     last_known: Status | None = None
+    kept: bytes | Details = Details()
     put_off_until_ms: int | None = None
+
+    def __repr__(self) -> str:
+        scope = self.tenant_id or "everybody"
+        return f"<{self.connector} of {scope}: {self.status.value}, {self.reason.value}, fault {self.fault.value}>"
+
+    @property
+    def details(self) -> Details:
+        """The checks behind this status; empty where another version wrote what this one cannot read."""
+        if isinstance(self.kept, Details):
+            return self.kept
+        try:
+            return _details(self.kept)
+        except DecodeError:
+            return Details()
+
+    @property
+    def checks(self) -> tuple[HealthCheck, ...]:
+        """The steps of the check."""
+        verdict = self.details.verdict
+        return verdict.checks if verdict else ()
+
+    @property
+    def error(self) -> str | None:
+        """What went wrong, in the vendor's or our own words."""
+        details = self.details
+        return details.verdict.error if details.verdict else details.error
+
+    @property
+    def metadata(self) -> Evidence:
+        """Small facts that the check found."""
+        verdict = self.details.verdict
+        return verdict.metadata if verdict else {}
+
+    @property
+    def latency_ms(self) -> float | None:
+        """How long the vendor took, in milliseconds."""
+        verdict = self.details.verdict
+        return verdict.latency_ms if verdict else None
+
+    @property
+    def raw(self) -> Verdict | None:
+        """The newest check's own verdict, where it differs from the effective one."""
+        return self.details.raw
+
+    @property
+    def credential_expires_ms(self) -> int | None:
+        """When the credential ends; None when unknown or never."""
+        verdict = self.details.verdict
+        return verdict.credential_expires_ms if verdict else None
+
+    @property
+    def quota(self) -> Quota | None:
+        """What is left of the credential's primary quota, if the vendor says so."""
+        verdict = self.details.verdict
+        return verdict.quota if verdict else None
 
     @property
     def healthy(self) -> bool:
         """May it be used? True for healthy and degraded."""
-        return self.status is Status.HEALTHY or self.status is Status.DEGRADED
+        return self.status in _USABLE
 
     @property
     def action(self) -> str:
         """One sentence a person can follow; empty when there is nothing to do."""
-        return self.advice or REASONS[self.reason].action
+        verdict = None if self.stale else self.details.verdict
+        return (verdict and verdict.action) or REASONS[self.reason].action
 
     @property
     def age(self) -> float | None:
