@@ -19,6 +19,7 @@ from registry.settings import Settings, load_settings
 from worker.batch import Batch
 from worker.events.deliver import Deliverer
 from worker.events.webhooks import load_webhooks
+from worker.lags import count
 from worker.monitor import Monitor
 from worker.runtime import Runtime
 from worker.turning import Turning, role_of, turn
@@ -154,8 +155,11 @@ def _count_expired(request: Request, *, expired: bool, **_: object) -> None:
         return
     batch = Batch.read(request.args[0])
     with suppress(*AWAY), connect_sync(settings.redis_url, settings.redis_timeout) as redis:
-        redis.zrem(keys.batches(batch.connector), batch.id)
-        redis.hincrby(keys.PLATFORM, "batches_expired", 1)
+        seconds, _ = redis.time()
+        with redis.pipeline(transaction=False) as pipe:
+            pipe.zrem(keys.batches(batch.connector), batch.id)
+            count(pipe, {"batches_expired": 1}, seconds * 1000)
+            pipe.execute()
 
 
 async def _live(parts: Parts, monitor: Monitor, *, checks: bool) -> None:

@@ -1,5 +1,7 @@
 """How late things are, as histograms: counted in this process, added to Redis with its next sign of life.
 
+Every number is kept twice: since the beginning, for the metrics, and by the minute, for who asks how it is now.
+
 The stages of a check: ``schedule`` (due → claimed), ``queue`` (claimed → started: the broker, a free worker, a place at
 the vendor's host) and ``check`` (started → finished). ``loop`` is how late an event loop turns. A process that is
 killed loses what it counted since its last sign of life, a few seconds' worth.
@@ -10,6 +12,9 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping
+
+from redis.asyncio.client import Pipeline
+from redis.client import Pipeline as SyncPipeline
 
 from registry import keys
 from registry.connection import Redis
@@ -61,6 +66,16 @@ class Lags:
         except BaseException:
             self._counted.update(counted)
             raise
+
+
+def count(pipe: Pipeline | SyncPipeline, counted: Mapping[str, int], now_ms: int) -> None:
+    """Add to `pipe` that the system's own counters grow."""
+    minute = keys.lags(now_ms // MINUTE_MS)
+    for name, increment in counted.items():
+        if increment:
+            pipe.hincrby(keys.PLATFORM, name, increment)
+            pipe.hincrby(minute, name, increment)
+    pipe.pexpire(minute, 2 * RECENT_MS)
 
 
 async def recent(redis: Redis, now_ms: int) -> Counter[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ from registry.settings import load_settings
 from registry.stores import Broken
 from worker.commands.session import assembled
 from worker.commands.table import duration
+from worker.lags import LOOP, STAGES, quantile
 from worker.snapshot import PlatformSnapshot, platform_snapshot
 
 if TYPE_CHECKING:
@@ -28,6 +29,15 @@ if TYPE_CHECKING:
 OLDEST_REDIS = (6, 2)
 PATIENCE = 5.0
 """Seconds one look may take."""
+
+LONG_QUEUE = 10.0
+"""Seconds that 19 of 20 claimed checks should wait at most for a worker and a place at their vendor's host."""
+
+LATE_LOOP = 1.0
+"""Seconds that event loops may turn late in one of 20 looks."""
+
+MANY_DROPPED = 10
+"""Batches lost or expired in the last minutes that are more than a restart explains."""
 
 SAMPLE = 500
 """Stored configurations whose secret references are tried."""
@@ -134,8 +144,31 @@ async def _workers(parts: Parts) -> AsyncIterator[Finding]:
     alive = snapshot.children > 0
     do = "" if alive else "Start the checks worker (`connectors up`, or the Procfile's line `checks`)."
     yield Finding(alive, "check processes", f"{snapshot.children} alive", do)
-    for finding in _last_successes(parts, snapshot):
+    for finding in (*_last_successes(parts, snapshot), *_in_time(snapshot)):
         yield finding
+
+
+def _in_time(snapshot: PlatformSnapshot) -> Iterator[Finding]:
+    """How late everything is, and what was dropped, in the last minutes."""
+    lags = {what: quantile(snapshot.recent, what, 0.95) for what in (*STAGES, LOOP)}
+    stages = ", ".join(f"{stage} {seconds:g} s" for stage in STAGES if (seconds := lags[stage]) is not None)
+    slow = (lags["queue"] or 0.0) > LONG_QUEUE
+    do = "Claimed checks wait for a worker: start more check processes, or see which vendor hangs." if slow else ""
+    yield Finding(not slow, "check lag", f"95 % within {stages}" if stages else "no checks of late", do)
+    late = (lags[LOOP] or 0.0) > LATE_LOOP
+    do = "Give the workers more CPU, or find the connector that blocks its event loop." if late else ""
+    yield Finding(not late, "event loops", "idle" if lags[LOOP] is None else f"95 % turn within {lags[LOOP]:g} s", do)
+    flying = f"{sum(snapshot.in_flight.values())} batches, {snapshot.running} checks"
+    yield Finding(ok=True, what="in flight", found=flying)
+    lost, expired, coalesced, released, put_off = (
+        snapshot.recent.get(name, 0) for name in ("batches_lost", "batches_expired", "coalesced", "released", "put_off")
+    )
+    many = lost + expired > MANY_DROPPED
+    do = "Check processes die or are too few: read the log of worker-checks, start more." if many else ""
+    found = (
+        f"{lost} batches lost, {expired} expired; {coalesced} checks coalesced, {released} released, {put_off} put off"
+    )
+    yield Finding(not many, "dropped", found, do)
 
 
 def _last_successes(parts: Parts, snapshot: PlatformSnapshot) -> list[Finding]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import typer
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def status(*, as_json: AsJson = False) -> None:
-    """Show the processes that `connectors up` runs in this directory, and where to reach them.
+    """Show the processes that `connectors up` runs in this directory, what they are at, and where to reach them.
 
     Exit code: 0 all run, 1 one is missing or a killed run has left some, 3 nothing runs here.
     """
@@ -31,16 +31,26 @@ def status(*, as_json: AsJson = False) -> None:
     directory, settings = RunDirectory.here(), load_settings()
     holder = RunLock(directory).holder()
     rows = _rows(directory) if holder is not None else []
+    work = _work() if holder is not None else None
     left = 0 if holder is not None else len(list(processes(directory)))
     if as_json:
         addresses = {"metrics": metrics_url(settings), "pushgateway": settings.pushgateway_url}
-        print_json({"running": holder is not None, "pid": holder, "left": left, "processes": rows, "urls": addresses})
+        print_json(
+            {
+                "running": holder is not None,
+                "pid": holder,
+                "left": left,
+                "processes": rows,
+                "urls": addresses,
+                "work": work,
+            }
+        )
     elif holder is None and left:
         note(f"{left} processes of a killed run are left: `connectors down` ends them, and so does `connectors up`")
     elif holder is None:
         note(f"nothing runs in {directory.path.parent}: start it with `connectors up`")
     else:
-        _show(rows, holder, settings)
+        _show(rows, holder, settings, work)
     if holder is None:
         raise typer.Exit(Exit.PROBLEM if left else Exit.UNKNOWN)
     raise typer.Exit(Exit.PROBLEM if any(row["pid"] is None for row in rows) else Exit.OK)
@@ -82,7 +92,32 @@ def _row(directory: RunDirectory, name: str, group: Sequence[psutil.Process]) ->
     return row | {"log": str(directory.log(name))}
 
 
-def _show(rows: Sequence[dict[str, object]], holder: int, settings: Settings) -> None:
+def _work() -> dict[str, object] | None:
+    """What all check processes on this Redis are at; None when Redis does not answer."""
+    from registry.errors import CacheUnavailable
+    from worker.commands.session import with_parts
+    from worker.lags import LOOP, STAGES, quantile
+    from worker.snapshot import platform_snapshot
+
+    try:
+        snapshot = with_parts(platform_snapshot)
+    except CacheUnavailable:
+        return None
+    pairs, due = (sum(counts) for counts in zip(*snapshot.depth.values(), strict=True))
+    return {
+        "check_processes": snapshot.children,
+        "pairs": pairs,
+        "due": due,
+        "batches_in_flight": sum(snapshot.in_flight.values()),
+        "checks_in_flight": snapshot.running,
+        "queues": dict(snapshot.queues),
+        "lag_p95_seconds": {what: quantile(snapshot.recent, what, 0.95) for what in (*STAGES, LOOP)},
+    }
+
+
+def _show(
+    rows: Sequence[dict[str, object]], holder: int, settings: Settings, work: Mapping[str, object] | None
+) -> None:
     from rich.table import Table
 
     from worker.commands.printing import console
@@ -102,5 +137,8 @@ def _show(rows: Sequence[dict[str, object]], holder: int, settings: Settings) ->
     screen = console()
     screen.print(f"running, ended by process {holder} or `connectors down`")
     screen.print(table)
+    for name, value in (work or {"Redis": "does not answer"}).items():
+        told = ", ".join(f"{key} {one}" for key, one in value.items()) if isinstance(value, Mapping) else value
+        screen.print(f"{name.replace('_', ' ')}: {told}")
     screen.print(f"/metrics: {metrics_url(settings)}")
     screen.print(f"Pushgateway: {settings.pushgateway_url or 'none'}")
