@@ -132,6 +132,11 @@ def lags(minute: int) -> str:
     return f"{PREFIX}:lags:{minute}"
 
 
+def work(stretch: int) -> str:
+    """Hash: how long the batches of one stretch of time held their workers, by connector."""
+    return f"{PREFIX}:work:{stretch}"
+
+
 def lock(shard: int, pair: Pair) -> str:
     """Held while one process makes an on-demand check of the pair."""
     return f"{PREFIX}:{{s{shard}}}:lock:{pair.connector}:{pair.tenant}"

@@ -11,7 +11,7 @@ import json
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from math import inf
+from math import ceil, inf
 from typing import cast
 from uuid import uuid4
 
@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from registry import keys
 from registry.clock import SharedClock, steady
-from registry.connection import Redis, script
+from registry.connection import Redis, execute, script
 from registry.connector import ConnectorConfig
 from registry.ids import Pair
 from registry.packing import packed, unpacked
@@ -115,7 +115,7 @@ class Schedule:
     def __init__(self, redis: Redis, clock: SharedClock, *, shards: int, lease: float) -> None:
         self.redis, self.clock, self.shards = redis, clock, shards
         self._lease_ms = int(lease * 1000)
-        self._rescue = script(redis, "rescue")
+        self._rescue, self._spread = script(redis, "rescue"), script(redis, "spread")
         self._claim, self._draw = script(redis, "claim"), script(redis, "draw")
         self._put, self._remove, self._rotate = (script(redis, name) for name in ("put", "remove", "rotate"))
         self.origin = uuid4().hex
@@ -158,7 +158,7 @@ class Schedule:
                 args += [entry.due_ms, TOMBSTONE_MS, self.origin if entry.announce else ""]
                 args += [keys.CHANGES_CAP, keys.EVENTS_CAP, over]
                 await self._put(keys=self._keys(pair), args=args, client=pipe)
-            return [bool(put) for put in await pipe.execute()]
+            return [bool(put) for put in await execute(pipe)]
 
     async def remove(self, pair: Pair, revision: int) -> bool:
         """Take a pair out, and tell every replica; its verdict becomes a tombstone. False when a newer one is there."""
@@ -177,29 +177,37 @@ class Schedule:
         args += [keys.CHANGES_CAP, keys.EVENTS_CAP]
         return bool(await self._rotate(keys=[verdict, due, configs, fence, changes, events], args=args))
 
-    async def claim(self, room: Mapping[str, int]) -> list[Claim]:
+    async def due(self, connectors: Iterable[str]) -> dict[str, list[int]]:
+        """For each connector how many pairs are due now, shard by shard."""
+        now, names = self.clock.now_ms(), list(connectors)
+        async with self.redis.pipeline(transaction=False) as pipe:
+            for name in names:
+                for shard in range(self.shards):
+                    pipe.zcount(keys.due(shard, name), "-inf", now)
+            counts = await pipe.execute()
+        return {name: counts[i * self.shards : (i + 1) * self.shards] for i, name in enumerate(names)}
+
+    async def claim(self, room: Mapping[str, int], due: Mapping[str, Sequence[int]] | None = None) -> list[Claim]:
         """Take due pairs for one lease; nobody else gets them meanwhile.
 
         Args:
             room: for each connector about how many pairs to take (up to one more for each shard).
+            due: what `due` has just said of these connectors; None: it is asked.
         """
-        claims: list[Claim] = []
-        left = {name: pairs for name, pairs in room.items() if pairs > 0}
-        while left:
-            share = {name: min(CLAIM_AT_MOST, pairs // self.shards + 1) for name, pairs in left.items()}
-            slots = [(name, shard) for name in left for shard in range(self.shards)]
-            async with self.redis.pipeline(transaction=False) as pipe:
-                for name, shard in slots:
-                    claim_keys = [keys.due(shard, name), keys.fence(shard)]
-                    await self._claim(keys=claim_keys, args=[share[name], self._lease_ms], client=pipe)
-                answers = await pipe.execute()
-            taken = [_claim(*slot, rows) for slot, rows in zip(slots, answers, strict=True) if rows]
-            claims += taken
-            full = {claim.connector for claim in taken if len(claim.tenants) == share[claim.connector]}
-            for claim in taken:
-                left[claim.connector] -= len(claim.tenants)
-            left = {name: pairs for name, pairs in left.items() if pairs > 0 and name in full}
-        return claims
+        due = due or await self.due(room)
+        calls = [
+            (name, shard, min(CLAIM_AT_MOST, most - taken))
+            for name, pairs in room.items()
+            for shard, most in enumerate(_shares(pairs, due[name]))
+            for taken in range(0, most, CLAIM_AT_MOST)
+        ]
+        async with self.redis.pipeline(transaction=False) as pipe:
+            for name, shard, most in calls:
+                await self._claim(
+                    keys=[keys.due(shard, name), keys.fence(shard)], args=[most, self._lease_ms], client=pipe
+                )
+            answers = await execute(pipe)
+        return [_claim(name, shard, rows) for (name, shard, _), rows in zip(calls, answers, strict=True) if rows]
 
     async def fence(self, pair: Pair) -> int:
         """Draw a fence for a check made on demand."""
@@ -268,6 +276,17 @@ class Schedule:
                     moved += many
         return moved
 
+    async def spread_out(self, over_ms: Mapping[str, int]) -> int:
+        """Bring what is due of each connector into its coming milliseconds, evenly, instead of at once. How many?"""
+        moved = 0
+        for name, over in over_ms.items():
+            for shard in range(self.shards):
+                many = RESCUE_AT_MOST
+                while many == RESCUE_AT_MOST:
+                    many = int(await self._spread(keys=[keys.due(shard, name)], args=[over, RESCUE_AT_MOST]))
+                    moved += many
+        return moved
+
     async def depth(self, connectors: Sequence[str]) -> dict[str, tuple[int, int]]:
         """For each connector how many pairs are scheduled, and how many of them are due now."""
         now = self.clock.now_ms()
@@ -292,6 +311,12 @@ class Schedule:
             keys.changes(shard),
             keys.events(shard),
         ]
+
+
+def _shares(pairs: int, due: Sequence[int]) -> list[int]:
+    """How many of `pairs` to take from each shard, by how many are due there."""
+    part = min(1.0, pairs / (sum(due) or 1))
+    return [ceil(count * part) for count in due]
 
 
 def _claim(connector: str, shard: int, rows: list[bytes]) -> Claim:

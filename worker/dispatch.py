@@ -1,13 +1,13 @@
 """Turns what is due into batches: claim, group, publish. Costs what is due, not what exists.
 
-No more batches are in flight than the live check processes can take, and no connector has more than half of those:
-a hanging vendor fills its own half of the queue, never everybody's.
+No more work is in flight than the live check processes do in a few seconds, see `worker.flight`. After a stop (of beat,
+of Redis, of all workers) what became due meanwhile is spread over as long as the stop lasted, so that no vendor sees
+more than twice the usual load.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from math import ceil
 
 import structlog
 
@@ -19,12 +19,16 @@ from registry.pace import Pace
 from registry.record import CLOCK_SLACK_MS
 from registry.schedule import Claim
 from worker.batch import Batch, batched
-from worker.lags import Lags
+from worker.flight import Flight, give_up, limit, look, room, sent
+from worker.lags import Lags, count
 
 log = structlog.get_logger(__name__)
 
-CHILD_SILENCE_MS = 20_000
-"""A check process that has not been heard of for so long is not counted any more."""
+TICK_MOST = 20_000
+"""Pairs one tick claims: so that it takes well under its time limit, whatever is due."""
+
+STOP_MS = 10_000
+"""So long without a tick that found workers alive is a stop."""
 
 
 async def dispatch(parts: Parts, publish: Callable[[Batch], None]) -> int:
@@ -32,11 +36,13 @@ async def dispatch(parts: Parts, publish: Callable[[Batch], None]) -> int:
 
     `publish` sends one batch to the workers. If it raises, the claims not yet sent are handed back.
     """
-    await _rescue(parts)
-    size = parts.settings.batch_size
-    claims = await parts.schedule.claim({name: batches * size for name, batches in (await _room(parts)).items()})
-    batches = batched(claims, size)
-    await _in_flight(parts, batches)
+    flight = await _begin(parts)
+    due = await parts.schedule.due(parts.catalog.list())
+    waiting = {name: sum(counts) for name, counts in due.items()}
+    wanted = _bounded(room(flight, waiting, limit(parts, flight)))
+    claims = await parts.schedule.claim(wanted, due)
+    batches = batched(claims, parts.settings.batch_size)
+    await sent(parts, batches)
     try:
         while batches:
             publish(batches[-1])
@@ -44,69 +50,66 @@ async def dispatch(parts: Parts, publish: Callable[[Batch], None]) -> int:
     finally:
         if batches:
             await parts.schedule.release(pair for batch in batches for pair in batch.pairs())
-    await _count(parts, claims)
-    return sum(len(claim.tenants) for claim in claims)
+    claimed = sum(len(claim.tenants) for claim in claims)
+    await _count(parts, flight, claims, held_back=max(0, sum(waiting.values()) - claimed))
+    return claimed
 
 
-async def _rescue(parts: Parts) -> None:
-    """A last tick in the future means that Redis' clock was set back, and every turn with it out of reach."""
+async def _begin(parts: Parts) -> Flight:
+    """Look at the clock and at what flies, and set right what a stop or a clock set back have left behind."""
     asked = steady()
     async with parts.redis.pipeline(transaction=False) as pipe:
         pipe.time()
-        pipe.hget(keys.PLATFORM, "dispatch_ms")
-        now, last = await pipe.execute()
+        pipe.hmget(keys.PLATFORM, "dispatch_ms", "working_ms")
+        now, (last, working) = await pipe.execute()
     parts.clock.calibrate(now, asked)
+    flight = await look(parts)
     if last is not None and int(last) > parts.clock.now_ms() + CLOCK_SLACK_MS:
-        pace = Pace.of(parts.settings)
-        moved = await parts.schedule.rescue({name: pace.usual(name) for name in parts.catalog.list()})
-        log.warning("clock_set_back", by_seconds=(int(last) - parts.clock.now_ms()) / 1000, pairs=moved)
+        await _rescue(parts, int(last))
+    elif working is not None and flight.children:
+        await _catch_up(parts, parts.clock.now_ms() - int(working))
+    return flight
 
 
-async def _room(parts: Parts) -> dict[str, int]:
-    """How many batches of each connector to send now. Batches never heard of again are counted as lost."""
-    now, names = parts.clock.now_ms(), parts.catalog.list()
-    async with parts.redis.pipeline(transaction=False) as pipe:
-        pipe.zcount(keys.CHILDREN, now - CHILD_SILENCE_MS, "+inf")
-        for name in names:
-            pipe.zremrangebyscore(keys.batches(name), "-inf", now)
-            pipe.zcard(keys.batches(name))
-        children, *counts = await pipe.execute()
-    lost, flying = sum(counts[::2]), dict(zip(names, counts[1::2], strict=True))
-    if lost:
-        await parts.redis.hincrby(keys.PLATFORM, "batches_lost", lost)
-    due = {
-        name: ceil(pairs / parts.settings.batch_size)
-        for name, (_, pairs) in (await parts.schedule.depth(names)).items()
-    }
-    return allot(due, flying, max(1, children) * parts.settings.batches_per_slot)
+async def _rescue(parts: Parts, last: int) -> None:
+    """A last tick in the future means that Redis' clock was set back, and every turn with it out of reach."""
+    pace = Pace.of(parts.settings)
+    moved = await parts.schedule.rescue({name: pace.usual(name) for name in parts.catalog.list()})
+    log.warning("clock_set_back", by_seconds=(last - parts.clock.now_ms()) / 1000, pairs=moved)
 
 
-def allot(due: Mapping[str, int], flying: Mapping[str, int], most: int) -> dict[str, int]:
-    """Share out the free places among `most` batches in flight: to each what it needs, up to half of all places."""
-    free = max(0, most - sum(flying.values()))
-    wanted = {name: min(batches, max(0, max(1, most // 2) - flying[name])) for name, batches in due.items()}
-    scale = min(1.0, free / max(1, sum(wanted.values())))
-    return {name: ceil(batches * scale) for name, batches in wanted.items()}
+async def _catch_up(parts: Parts, stopped_ms: int) -> None:
+    """Spread what became due in a stop over as long as it lasted, at most an interval."""
+    if stopped_ms <= max(STOP_MS, 3_000 * parts.settings.dispatch_every):
+        return
+    pace = Pace.of(parts.settings)
+    moved = await parts.schedule.spread_out({name: min(stopped_ms, pace.usual(name)) for name in parts.catalog.list()})
+    log.warning("caught_up", stopped_seconds=stopped_ms / 1000, pairs=moved)
 
 
-async def _in_flight(parts: Parts, batches: list[Batch]) -> None:
-    lost_at = parts.clock.now_ms() + int(parts.settings.claim_lease * 1000)
-    async with parts.redis.pipeline(transaction=False) as pipe:
-        for batch in batches:
-            pipe.zadd(keys.batches(batch.connector), {batch.id: lost_at})
-        await pipe.execute()
+def _bounded(wanted: Mapping[str, int]) -> Mapping[str, int]:
+    """The same, but no more than `TICK_MOST` in all."""
+    scale = TICK_MOST / max(TICK_MOST, sum(wanted.values()))
+    return {name: int(pairs * scale) for name, pairs in wanted.items()}
 
 
-async def _count(parts: Parts, claims: list[Claim]) -> None:
+async def _count(parts: Parts, flight: Flight, claims: list[Claim], *, held_back: int) -> None:
     late, lags = [late for claim in claims for late in claim.late_ms], Lags()
     for ms in late:
         lags.observe("schedule", ms)
     await lags.flush(parts.redis, parts.clock.now_ms())
-    coalesced = await _coalesced(parts, claims)
+    coalesced, now = await _coalesced(parts, claims), parts.clock.now_ms()
+    counted = {
+        "claimed": len(late),
+        "coalesced": coalesced,
+        "held_back": held_back,
+        "batches_lost": await give_up(parts),
+    }
     async with parts.redis.pipeline(transaction=False) as pipe:
-        pipe.hincrby(keys.PLATFORM, "claimed", len(late))
-        pipe.hincrby(keys.PLATFORM, "coalesced", coalesced)
-        pipe.hset(keys.PLATFORM, mapping={"lag_ms": max(late, default=0), "dispatch_ms": parts.clock.now_ms()})
+        count(pipe, counted, now)
+        pipe.hset(keys.PLATFORM, mapping={"lag_ms": max(late, default=0), "dispatch_ms": now})
+        if flight.children:
+            pipe.hset(keys.PLATFORM, "working_ms", str(now))
         await pipe.execute()
 
 

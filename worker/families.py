@@ -120,6 +120,21 @@ _TABLE = (
         "1",
     ),
     Family(
+        "registry_held_back_total",
+        "counter",
+        (),
+        "Due pairs that a tick left unclaimed, because the workers have no room; counted anew at each tick.",
+        "1",
+    ),
+    Family(
+        "registry_work_in_flight_seconds",
+        "gauge",
+        ("connector",),
+        "Seconds of one worker that the batches in flight still take, as measured.",
+        "connectors",
+    ),
+    Family("registry_work_limit_seconds", "gauge", (), "So much work may be in flight; beyond it claims wait.", "1"),
+    Family(
         "registry_batches_lost_total",
         "counter",
         (),

@@ -54,7 +54,7 @@ def platform_families(snapshot: PlatformSnapshot) -> Iterator[Metric]:
             last.add_metric([task], facts[f"{task}_ms"] / 1000)
     yield last
     yield from _lags(facts)
-    for name in ("claimed", "coalesced", "released", "put_off", "batches_lost", "batches_expired"):
+    for name in ("claimed", "coalesced", "released", "put_off", "held_back", "batches_lost", "batches_expired"):
         total = counter(f"registry_{name}_total")
         total.add_metric([], facts.get(name, 0))
         yield total
@@ -62,6 +62,7 @@ def platform_families(snapshot: PlatformSnapshot) -> Iterator[Metric]:
         ("registry_pairs", {n: pairs for n, (pairs, _) in snapshot.depth.items()}),
         ("registry_pairs_due", {n: due for n, (_, due) in snapshot.depth.items()}),
         ("registry_batches_in_flight", snapshot.in_flight),
+        ("registry_work_in_flight_seconds", snapshot.work),
     ):
         yield _by_connector(name, values)
     waiting = gauge("registry_queue_depth")
@@ -75,6 +76,7 @@ def platform_families(snapshot: PlatformSnapshot) -> Iterator[Metric]:
     yield incidents
     for name, value in (
         ("registry_check_processes", snapshot.children),
+        ("registry_work_limit_seconds", snapshot.work_limit),
         ("registry_checks_in_flight", snapshot.running),
         ("registry_claim_lag_seconds", facts.get("lag_ms", 0) / 1000),
         ("registry_publisher_fence", facts.get("publisher_fence", 0)),
@@ -136,7 +138,7 @@ def _checks(counters: Mapping[str, int]) -> Iterator[Metric]:
     return iter((checks, turns, duration))
 
 
-def _by_connector(name: str, values: Mapping[str, int]) -> Metric:
+def _by_connector(name: str, values: Mapping[str, float]) -> Metric:
     family = gauge(name)
     for connector, value in values.items():
         family.add_metric([connector], value)

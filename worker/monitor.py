@@ -23,6 +23,7 @@ from registry.logs import checking
 from registry.recording import Outcome
 from registry.schedule import Task
 from worker.batch import Batch
+from worker.flight import landed
 from worker.lags import Lags
 
 log = structlog.get_logger(__name__)
@@ -54,7 +55,7 @@ class Monitor:
         checks = {asyncio.create_task(self._check(task), name=str(task.pair)) for task in tasks}
         try:
             done, late = await _wait(checks, self._patience)
-            await self._record(done, ended=batch)
+            await self._record(done, ended=batch, seconds=steady() - started)
         except BaseException:
             await self._abandon(checks)
             raise
@@ -110,14 +111,14 @@ class Monitor:
         finally:
             await self._abandon(late)
 
-    async def _record(self, done: Iterable[Check], ended: Batch | None = None) -> None:
-        """Write what was found in one round trip, and with it that a batch has `ended`."""
+    async def _record(self, done: Iterable[Check], ended: Batch | None = None, seconds: float = 0.0) -> None:
+        """Write what was found in one round trip, and with it that a batch has `ended` after so many seconds."""
         results = [check.result() for check in done]
         outcomes = [result for result in results if isinstance(result, Outcome)]
         queued = [result for result in results if isinstance(result, Pair)]
         async with self._parts.redis.pipeline(transaction=False) as pipe:
             if ended is not None:
-                pipe.zrem(keys.batches(ended.connector), ended.id)
+                landed(pipe, ended, seconds, self._parts.clock.now_ms())
             await self._parts.recorder.record(outcomes, along=pipe)
         if queued:
             await self._parts.schedule.release(queued, delay=self._parts.settings.confirm_delay)

@@ -16,6 +16,7 @@ from registry.health import HealthStatus, Reason
 from registry.ids import SYSTEM, Pair
 from registry.incidents import Incident, open_incidents
 from registry.record import absent, decode, seen
+from worker.flight import limit, look
 from worker.lags import recent
 
 QUEUES = ("dispatch", "checks", "publish")
@@ -34,14 +35,17 @@ class ShardSnapshot:
 class PlatformSnapshot:
     """The system's own state: its counters and last success times (ms), and per connector (pairs, due pairs).
 
-    `in_flight` are batches by connector, `running` checks, `recent` what `worker.lags` counted in the last minutes,
-    `queues` the messages that wait, by queue; empty when the broker did not answer.
+    `in_flight` are batches by connector, `work` what they still take and `work_limit` what they may (seconds of a
+    worker), `running` checks, `recent` what `worker.lags` counted in the last minutes, `queues` the messages that
+    wait, by queue; empty when the broker did not answer.
     """
 
     facts: Mapping[str, int]
     recent: Mapping[str, int]
     depth: Mapping[str, tuple[int, int]]
     in_flight: Mapping[str, int]
+    work: Mapping[str, float]
+    work_limit: float
     queues: Mapping[str, int]
     running: int
     children: int
@@ -78,14 +82,15 @@ async def platform_snapshot(parts: Parts) -> PlatformSnapshot:
         pipe.hgetall(keys.PLATFORM)
         pipe.zrange(keys.CHILDREN, str(now - 20_000), "+inf", byscore=True)
         pipe.hgetall(keys.RUNNING)
-        for name in names:
-            pipe.zcard(keys.batches(name))
-        facts, children, running, *flying = await pipe.execute()
+        facts, children, running = await pipe.execute()
+    flight = await look(parts)
     return PlatformSnapshot(
         facts=_numbers(facts),
         recent=await recent(parts.redis, now),
         depth=await parts.schedule.depth(names),
-        in_flight=dict(zip(names, flying, strict=True)),
+        in_flight=flight.batches,
+        work=flight.work(),
+        work_limit=limit(parts, flight),
         queues=await _queues(parts),
         running=sum(int(running.get(child, 0)) for child in children),
         children=len(children),

@@ -11,9 +11,11 @@ if #rows == 0 then return {} end
 local fence = math.max(time[1] * 1000000 + time[2], tonumber(redis.call('GET', KEYS[2]) or 0) + 1)
 redis.call('SET', KEYS[2], string.format('%.0f', fence))
 
+local moved = {}
 for i = 1, #rows, 2 do
-  redis.call('ZADD', KEYS[1], now + ARGV[2], rows[i])
+  moved[i], moved[i + 1] = now + ARGV[2], rows[i]
 end
+redis.call('ZADD', KEYS[1], unpack(moved))
 table.insert(rows, 1, string.format('%.0f', now))
 table.insert(rows, 1, string.format('%.0f', fence))
 return rows
