@@ -8,29 +8,30 @@ sent once more at most, and only when the connection was reset before any answer
 from __future__ import annotations
 
 import asyncio
-import json
 import socket
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
+from json import dumps, loads
+from urllib.parse import urlencode
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.client import IDEMPOTENT_METHODS
+from aiohttp.http_exceptions import HttpProcessingError
 from multidict import CIMultiDict
 from yarl import URL
 
 from registry.egress import EgressPolicy
 from registry.errors import CheckFailed
 from registry.health import Reason
+from registry.wire import Unread, Wire
 
 BODY_LIMIT = 1 << 20
 """Bytes of a decoded body that are read; a health answer has a thousandth of that."""
 
-_CHUNK = 1 << 16
-_HEADERS = 128
-_HEADER_BYTES = 16_384
+_ACCEPT = {"Accept": "application/json"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ class Answer:
             ValueError: it is not JSON, or nested beyond reason.
         """
         try:
-            return json.loads(self.body)
+            return loads(self.body)
         except RecursionError:
             raise ValueError("nested too deeply") from None
 
@@ -69,8 +70,8 @@ class VendorHttp:
         self, egress: EgressPolicy | None = None, *, timeout: float | None = None, connect_timeout: float = 5.0
     ) -> None:
         self._egress = egress or EgressPolicy()
-        self._timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=connect_timeout)
-        self._sessions: dict[str, aiohttp.ClientSession] = {}
+        self._timeout, self._connect_timeout = timeout, connect_timeout
+        self._wires: dict[str, Wire] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def request(
@@ -89,60 +90,61 @@ class VendorHttp:
             RuntimeError: called from another event loop than the first time.
         """
         target = self._egress.check(url)
+        content, body = _content(json, data)
+        sent = CIMultiDict(_ACCEPT)
+        sent.update(content)
+        sent.update(headers or {})
         try:
-            try:
-                return await self._send(method, target, headers, json, data)
-            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-                if method in IDEMPOTENT_METHODS or isinstance(error, aiohttp.ClientConnectorError):
-                    raise  # aiohttp itself has tried once more; or there never was a connection
-            return await self._send(method, target, headers, json, data)
-        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+            async with asyncio.timeout(self._timeout) if self._timeout else nullcontext():
+                try:
+                    return await self._send(method, target, sent, body)
+                except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+                    if isinstance(error, aiohttp.ClientConnectorError):
+                        raise
+                return await self._send(method, target, sent, body)
+        except (aiohttp.ClientError, HttpProcessingError, OSError, TimeoutError, ValueError) as error:
             raise _translated(error, target) from error
 
     async def aclose(self) -> None:
         """Close every connection. Call it on the loop that used the client."""
-        sessions, self._sessions = self._sessions, {}
-        for session in sessions.values():
-            await session.close()
+        wires, self._wires = self._wires, {}
+        for wire in wires.values():
+            await wire.aclose()
 
-    async def _send(
-        self, method: str, url: URL, headers: Mapping[str, str] | None, json: object, data: Mapping[str, str] | None
-    ) -> Answer:
+    async def _send(self, method: str, url: URL, headers: Mapping[str, str], body: bytes) -> Answer:
         started = time.perf_counter()
-        async with self._session(url.scheme).request(
-            method, url, headers=headers, json=json, data=data, allow_redirects=False
-        ) as response:
-            if 300 <= response.status < 400:
-                raise CheckFailed(
-                    Reason.BAD_RESPONSE,
-                    f"{url.host} redirects to another address, which is not followed",
-                    evidence={"http_status": response.status},
-                )
-            body = await _read(response)
-        return Answer(response.status, response.headers, body, (time.perf_counter() - started) * 1000)
+        try:
+            status, told, answered = await self._wire(url.scheme).exchange(method, url, headers, body)
+        except Unread as unread:
+            why = f"the answer is larger than {BODY_LIMIT} bytes"
+            if 300 <= unread.status < 400:
+                why = f"{url.host} redirects to another address, which is not followed"
+            raise CheckFailed(Reason.BAD_RESPONSE, why, evidence={"http_status": unread.status}) from None
+        return Answer(status, told, answered, (time.perf_counter() - started) * 1000)
 
-    def _session(self, scheme: str) -> aiohttp.ClientSession:
+    def _wire(self, scheme: str) -> Wire:
         loop = asyncio.get_running_loop()
         if self._loop not in (None, loop):
             raise RuntimeError("this VendorHttp belongs to another event loop: make one per loop")
-        if scheme not in self._sessions:
+        wire = self._wires.get(scheme)
+        if wire is None:
             self._loop = loop
-            self._sessions[scheme] = self._open(scheme)
-        return self._sessions[scheme]
+            wire = self._wires[scheme] = Wire(
+                _GuardedResolver(self._egress, scheme),
+                agent=user_agent(),
+                connect_timeout=self._connect_timeout,
+                limit=BODY_LIMIT,
+            )
+        return wire
 
-    def _open(self, scheme: str) -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
-                resolver=_GuardedResolver(self._egress, scheme), limit=0, ttl_dns_cache=30, keepalive_timeout=75
-            ),
-            headers=CIMultiDict({"User-Agent": user_agent(), "Accept": "application/json"}),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=self._timeout,
-            trust_env=False,
-            max_headers=_HEADERS,
-            max_line_size=_HEADER_BYTES,
-            max_field_size=_HEADER_BYTES,
-        )
+
+def _content(json: object, data: Mapping[str, str] | None) -> tuple[Mapping[str, str], bytes]:
+    """The body that is sent, and the header that tells its form."""
+    if json is not None:
+        return {"Content-Type": "application/json"}, dumps(json).encode()
+    if data is not None:
+        return {"Content-Type": "application/x-www-form-urlencoded"}, urlencode(data).encode()
+    return {}, b""
 
 
 @cache
@@ -151,23 +153,6 @@ def user_agent() -> str:
     from registry.versions import framework_version
 
     return f"connector-registry/{framework_version()}"
-
-
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    """The decoded body, chunk by chunk, so that no more than a chunk over the limit is ever held."""
-    if (response.content_length or 0) <= BODY_LIMIT:
-        body = await response.content.read(_CHUNK)
-        if response.content.at_eof():
-            return body  # as nearly always
-        held = bytearray(body)
-        while len(held) <= BODY_LIMIT:
-            if response.content.at_eof():
-                return bytes(held)
-            held += await response.content.read(_CHUNK)
-    response.close()
-    raise CheckFailed(
-        Reason.BAD_RESPONSE, f"the answer is larger than {BODY_LIMIT} bytes", evidence={"http_status": response.status}
-    )
 
 
 class _GuardedResolver(AbstractResolver):
@@ -197,7 +182,7 @@ TRANSPORT: tuple[tuple[tuple[type[BaseException], ...], Reason, str], ...] = (
     ((TimeoutError,), Reason.TIMEOUT, "no complete answer from {host} in time"),
     ((aiohttp.ClientConnectorError,), Reason.UNREACHABLE, "no connection to {host}: {why}"),
     ((aiohttp.ClientPayloadError,), Reason.BAD_RESPONSE, "the answer of {host} broke off or is badly encoded"),
-    ((aiohttp.ClientResponseError,), Reason.BAD_RESPONSE, "the answer of {host} is not valid HTTP"),
+    ((aiohttp.ClientResponseError, HttpProcessingError), Reason.BAD_RESPONSE, "the answer of {host} is not valid HTTP"),
     ((aiohttp.InvalidURL,), Reason.MISCONFIGURED, "the address is not a valid URL"),
     ((aiohttp.ClientConnectionError, OSError), Reason.UNREACHABLE, "{host} closed the connection"),
     ((ValueError,), Reason.MISCONFIGURED, "the credential has characters that cannot be sent"),

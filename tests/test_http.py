@@ -79,6 +79,51 @@ async def test_it_introduces_itself_and_sends_what_it_is_given(serve: Serve, ven
     assert seen[1][1:] == ("application/x-www-form-urlencoded", b"a=1+2")
 
 
+async def test_a_header_that_is_given_replaces_ours_whatever_its_case(serve: Serve, vendor_http: VendorHttp) -> None:
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        return web.json_response([request.headers.getall(name) for name in ("Host", "Accept", "Accept-Encoding")])
+
+    url = await serve(handler)
+    answer = await vendor_http.request("GET", url, headers={"accept": "application/vnd.github+json"})
+    host = url.removeprefix("http://")
+    assert answer.json() == [[host], ["application/vnd.github+json"], ["gzip, deflate"]]
+
+
+async def test_a_request_without_a_body_says_so_where_one_could_be_expected(
+    serve: Serve, vendor_http: VendorHttp
+) -> None:
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(text=request.headers.get("Content-Length", "none"))
+
+    url = await serve(handler)
+    assert (await vendor_http.request("POST", url)).body == b"0"
+    assert (await vendor_http.request("GET", url)).body == b"none"
+
+
+async def test_interim_answers_are_passed_over(wire: Callable[[Talk], Awaitable[str]], vendor_http: VendorHttp) -> None:
+    early = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
+    answer = await vendor_http.request(
+        "GET", await wire(sends(early, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"))
+    )
+    assert (answer.status, answer.body) == (200, b"ok")
+
+
+async def test_a_connection_whose_answer_was_not_read_to_its_end_is_not_used_again(
+    serve: Serve, vendor_http: VendorHttp
+) -> None:
+    peers: set[object] = set()
+
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        assert request.transport is not None
+        peers.add(request.transport.get_extra_info("peername"))
+        return web.Response(text="x" * (BODY_LIMIT + 1))
+
+    url = await serve(handler)
+    for _ in range(3):
+        await failure(vendor_http, url)
+    assert len(peers) == 3
+
+
 async def test_a_vendors_cookie_is_not_kept(serve: Serve, vendor_http: VendorHttp) -> None:
     cookies: list[str | None] = []
 
@@ -296,6 +341,8 @@ async def test_a_credential_that_cannot_be_a_header_is_misconfigured_and_not_rep
         )
     assert caught.value.reason is Reason.MISCONFIGURED
     assert "sekrit" not in caught.value.message
+    with pytest.raises(CheckFailed, match="cannot be sent"):
+        await vendor_http.request("GET", await serve(says(200)), headers={"X-Name: x\r\nX-Evil": "1"})
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "2130706433", "0x7f000001", "0177.0.0.1", "127.1", "[::1]"])
