@@ -58,9 +58,10 @@ def connect_sync(url: str, timeout: float, *, retries: int = 1) -> SyncRedis:
     return SyncRedis.from_url(url, socket_timeout=timeout, socket_connect_timeout=timeout, retry=retry)
 
 
-def script(redis: Redis, name: str) -> AsyncScript:
-    """The script ``registry/lua/<name>.lua``, to be called with ``keys`` and ``args``."""
-    return redis.register_script(files("registry").joinpath("lua", f"{name}.lua").read_text())
+def script(redis: Redis, *names: str) -> AsyncScript:
+    """The files ``registry/lua/<name>.lua``, one after the other as one script: call it with ``keys`` and ``args``."""
+    lua = files("registry").joinpath("lua")
+    return redis.register_script("".join(lua.joinpath(f"{name}.lua").read_text() for name in names))
 
 
 async def execute(pipe: Pipeline) -> list[Any]:

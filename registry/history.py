@@ -9,14 +9,19 @@ The string, big-endian (an unknown `FORMAT` reads as no history, and is written 
 ====== ===================== ==============================================================================
 offset what                  how
 ====== ===================== ==============================================================================
-0      header                format, next transition (one byte each), 2 spare, since, last check, fence of the last
-20     25 hours              4 × 12 bits: seconds healthy, degraded, unhealthy, in maintenance; place: hour % 25
-170    31 days               4 × 18 bits, the same; place: day % 31
-449    2 days of latency     48 × 16 bits, saturating: usable checks by `BOUNDS_MS`; place: day % 2
+0      header                format, next transition, state of the run, spare (a byte each), since, last check,
+                             begin and end of the run
+20     latency, today        48 × 16 bits, saturating: usable checks by `BOUNDS_MS`
+116    latency, yesterday    the same
+212    25 hours              4 × 12 bits: seconds healthy, degraded, unhealthy, in maintenance; place: hour % 25
+362    31 days               4 × 18 bits, the same; place: day % 31
 641    20 transitions        seconds (4 bytes), fault and status (half a byte each), reason; zeros: none
 ====== ===================== ==============================================================================
 
-An entry (one check): fence; credited from, till, time of the check; state, latency's bucket + 1 (0: none), transition.
+The run is the newest stretch of one state without a gap. As long as it goes on, a check writes the first 116 bytes
+only; when another one begins, it is moved into hours and days, which are turned up to there.
+
+An entry is one check: credited from and till, time of the check, state, latency's bucket + 1 (0: none), transition.
 Times in both are Unix seconds.
 """
 
@@ -35,9 +40,9 @@ from registry.ids import Pair
 from registry.record import Kind, Record
 
 FORMAT, SIZE = 1, 761
-HOUR, HOURS, HOURS_AT = 3600, 25, 20
-DAY, DAYS, DAYS_AT = 86_400, 31, 170
-LATENCY_AT, TURNS, TURNS_AT = 449, 20, 641
+HOUR, HOURS, HOURS_AT = 3600, 25, 212
+DAY, DAYS, DAYS_AT = 86_400, 31, 362
+LATENCY_AT, TURNS, TURNS_AT = 20, 20, 641
 
 GROWTH = 1.25
 """Each bucket of latency ends so much later than the one before."""
@@ -80,7 +85,7 @@ _REASONS = {code: reason for reason, code in REASON_CODES.items()}
 _CREDITED = {Status.HEALTHY: 0, Status.DEGRADED: 1, Status.UNHEALTHY: 2}
 """Where each state's seconds are; 3 is maintenance. Unknown is what nobody is credited with."""
 
-_HEADER, _ENTRY, _TURN = Struct(">BBHIIQ"), Struct(">QIIIBB6s"), Struct(">IBB")
+_HEADER, _ENTRY, _TURN = Struct(">BBBBIIII"), Struct(">IIIBB6s"), Struct(">IBB")
 _BUCKETS = Struct(">48H")
 _NO_TURN = bytes(_TURN.size)
 
@@ -180,18 +185,18 @@ def entry(previous: Record | None, record: Record, verdict: Verdict, *, turned: 
     if turned:
         words = FAULT_CODES[record.fault] << 4 | STATUS_CODES[record.status]
         turn = _TURN.pack(record.since_ms // 1000, words, REASON_CODES[record.reason])
-    return _ENTRY.pack(record.fence, start, min(end, at), at, state, bucket, turn)
+    return _ENTRY.pack(start, min(end, at), at, state, bucket, turn)
 
 
 def read(pair: Pair, wire: bytes | None, record: Record | None, now_ms: int) -> History:
     """The history as it stands at `now_ms`; `record` tells what has been in force since the last check."""
     kept = wire is not None and len(wire) == SIZE and wire[0] == FORMAT
     blob = wire if wire is not None and kept else bytes(SIZE)
-    _, following, _, since, last, _ = _HEADER.unpack_from(blob)
+    _, following, state, _, since, last, start, end = _HEADER.unpack_from(blob)
     now = max(now_ms // 1000, last)
     if not kept:
-        since = last = now
-    past = _Past(blob, since, last, now, _open(record, last, now))
+        since = last = start = end = now
+    past = _Past(blob, since, last, now, ((state, start, end), _open(record, last, now)))
     return History(
         connector=pair.connector,
         tenant_id=None if pair.is_service else pair.tenant,
@@ -225,34 +230,35 @@ def _open(record: Record | None, last: int, now: int) -> Stretch:
 
 @dataclass(frozen=True, slots=True)
 class _Past:
-    """A stored history with the times in its header, and what is in force."""
+    """A stored history with the times in its header, and what is not in its hours and days."""
 
     blob: bytes
     since: int
     last: int
     now: int
-    open: Stretch
+    recent: tuple[Stretch, Stretch]
+    """The run, then what has been in force since the last check."""
 
     def window(self, size: int, places: int, offset: int, bits: int, *, back: int) -> Window:
         """What is credited in a ring's place of now and the `back` places before it; what is left is unknown."""
         first = self.now // size - back
         begin, seconds = max(self.since, first * size), [0, 0, 0, 0]
-        for place in range(begin // size, self.last // size + 1):
+        for place in range(begin // size, self.recent[0][1] // size + 1):
             at = offset + place % places * bits // 2
             packed = int.from_bytes(self.blob[at : at + bits // 2])
             for state in range(4):
                 seconds[state] += packed >> (3 - state) * bits & (1 << bits) - 1
-        state, start, end = self.open
-        seconds[state] += max(0, end - max(start, begin))
+        for state, start, end in self.recent:
+            seconds[state] += max(0, end - max(start, begin))
         healthy, degraded, unhealthy, maintenance = seconds
         unknown = max(0, self.now - begin - sum(seconds))
         return Window(begin * 1000, healthy, degraded, unhealthy, unknown, maintenance)
 
     def latency(self) -> Latency:
         """Of today and yesterday."""
-        counts, newest = [0] * (len(BOUNDS_MS) + 1), self.last // DAY
-        for day in range(max(self.now // DAY - 1, newest - 1), newest + 1):
-            found = _BUCKETS.unpack_from(self.blob, LATENCY_AT + day % 2 * _BUCKETS.size)
+        counts, gone = [0] * (len(BOUNDS_MS) + 1), self.now // DAY - self.last // DAY
+        for place in range(2 - gone):
+            found = _BUCKETS.unpack_from(self.blob, LATENCY_AT + place * _BUCKETS.size)
             counts = [one + more for one, more in zip(counts, found, strict=True)]
         return Latency(sum(counts), *(_percentile(counts, part) for part in (0.50, 0.95, 0.99)))
 

@@ -53,6 +53,7 @@ class _Write:
     ttl_ms: int
     due_ms: int
     transition: str
+    entry: bytes
 
 
 class Recorder:
@@ -62,8 +63,7 @@ class Recorder:
         self._redis, self._clock, self._shards = redis, clock, settings.shards
         self._pace = Pace.of(settings)
         self._rules = Thresholds(settings.unhealthy_threshold, settings.healthy_threshold, self._pace.interval)
-        self._script = script(redis, "record")
-        self._history = script(redis, "history") if settings.history else None
+        self._script, self._history = script(redis, "history", "record"), settings.history
 
     async def record(self, outcomes: Sequence[Outcome], *, along: Pipeline | None = None) -> dict[Pair, Record]:
         """Write `outcomes` in one round trip; returns the records that were written (what was outdated is missing).
@@ -106,7 +106,9 @@ class Recorder:
         fresh_until_ms = fresh_until(record, due, self._pace, every, task.share)
         record = shortened(changed(record, fresh_until_ms=fresh_until_ms))
         ttl = hard_ttl(task.pair, record.fresh_until_ms, now, usual)
-        return _Write(outcome, record, encode(record), ttl, due, _transition(task.pair, previous, record))
+        turned = _transition(task.pair, previous, record)
+        entry = history.entry(previous, record, verdict, turned=bool(turned)) if self._history else b""
+        return _Write(outcome, record, encode(record), ttl, due, turned, entry)
 
     async def _write(self, pipe: Pipeline, writes: list[_Write], written: dict[Pair, Record]) -> list[Outcome]:
         groups: dict[tuple[int, str], list[_Write]] = {}
@@ -119,13 +121,11 @@ class Recorder:
             script_keys = [keys.due(shard, connector), keys.events(shard), keys.counters(shard)]
             script_keys += [keys.tally(shard, bucket), keys.witnesses(shard, bucket)]
             script_keys += [keys.verdict(shard, write.outcome.task.pair) for write in group]
+            script_keys += [keys.history(shard, write.outcome.task.pair) for write in group]
             await self._script(keys=script_keys, args=self._args(connector, group), client=pipe)
-        if self._history is not None:
-            for (shard, _), group in groups.items():
-                await self._history(keys=_history_keys(shard, group), args=_history_args(group), client=pipe)
         answers = (await execute(pipe))[before:]
         lost: list[Outcome] = []
-        for group, flags in zip(groups.values(), answers, strict=False):  # the histories' answers come after
+        for group, flags in zip(groups.values(), answers, strict=True):
             for write, flag in zip(group, flags, strict=True):
                 if flag > 0:
                     written[write.outcome.task.pair] = write.record
@@ -139,7 +139,7 @@ class Recorder:
         for write in group:
             task = write.outcome.task
             head = task.previous.head if task.previous else ""
-            args += [task.pair.tenant, head, write.wire, write.ttl_ms, write.due_ms, write.transition]
+            args += [task.pair.tenant, head, write.wire, write.ttl_ms, write.due_ms, write.transition, write.entry]
         for name, increment in (*counted.items(), *((name, len(slots)) for name, slots in tallied.items())):
             args += [name, increment]
         return args + [f"{name}|{slot}" for name, slots in tallied.items() for slot in dict.fromkeys(slots)]
@@ -154,19 +154,6 @@ class Recorder:
             replace(outcome, task=replace(outcome.task, previous=decode(wire) if wire else None))
             for outcome, wire in zip(outcomes, wires, strict=True)
         ]
-
-
-def _history_keys(shard: int, group: list[_Write]) -> list[str]:
-    pairs = [write.outcome.task.pair for write in group]
-    return [key for pair in pairs for key in (keys.verdict(shard, pair), keys.history(shard, pair))]
-
-
-def _history_args(group: list[_Write]) -> list[str | bytes]:
-    args: list[str | bytes] = []
-    for write in group:
-        task, verdict, turned = write.outcome.task, write.outcome.verdict, bool(write.transition)
-        args += [f"{write.record.head},", history.entry(task.previous, write.record, verdict, turned=turned)]
-    return args
 
 
 def _transition(pair: Pair, previous: Record | None, record: Record) -> str:

@@ -256,9 +256,9 @@ def of_latencies(latencies: list[float]) -> History:
     counts = [0] * 48
     for latency in latencies:
         record = Record(1, 1, Kind.CHECKED)
-        counts[entry(None, record, verdict(Reason.OK, START, latency), turned=False)[21] - 1] += 1
-    header = struct.pack(">BBHIIQ", 1, 0, 0, START, START, 1)
-    wire = (header + bytes(429) + struct.pack(">48H", *counts)).ljust(761, b"\0")
+        counts[entry(None, record, verdict(Reason.OK, START, latency), turned=False)[13] - 1] += 1
+    header = struct.pack(">BBBBIIII", 1, 0, 0, 0, START, START, START, START)
+    wire = (header + struct.pack(">48H", *counts)).ljust(761, b"\0")
     return read(PAIR, wire, None, START * 1000)
 
 
@@ -359,7 +359,7 @@ async def test_a_history_of_another_version_reads_as_none_and_is_written_over(pa
 
 def test_a_reason_of_a_newer_version_is_left_out() -> None:
     turn = struct.pack(">IBB", START, 1, 99) + struct.pack(">IBB", START + 1, 1, 1)
-    wire = struct.pack(">BBHIIQ", 1, 2, 0, START, START, 1) + bytes(621) + turn + bytes(108)
+    wire = struct.pack(">BBBBIIII", 1, 2, 0, 0, START, START, START, START) + bytes(621) + turn + bytes(108)
     assert [turn.at_ms for turn in read(PAIR, wire, None, START * 1000).transitions] == [(START + 1) * 1000]
 
 

@@ -1,8 +1,9 @@
 -- Writes the results of checks of one connector in one shard: verdict, next due time, transition, counters.
 -- Each pair is written only if it is in the schedule and its record is still the one the new one was computed from.
--- KEYS: due, events, counters, tally, witnesses, verdict, verdict, …
+-- KEYS: due, events, counters, tally, witnesses, then the verdicts, then the histories.
 -- ARGV: cap of events, how many pairs, counters and tallies, how long tallies are kept (ms), then
---       for each pair: tenant, head it had ('' none), record, ttl (ms), due (ms), transition ('' none);
+--       for each pair: tenant, head it had ('' none), record, ttl (ms), due (ms), transition ('' none),
+--       entry into its history ('' none);
 --       for each counter, then for each tally: name, increment; then the witnesses.
 -- Returns for each pair 1 (written), 0 (its record has changed meanwhile) or -1 (it is not in the schedule).
 local pairs, counters, tallies = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -19,11 +20,12 @@ for i = 1, pairs do
     if ARGV[at + 5] ~= '' then
       redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[1], '*', 'transition', ARGV[at + 5])
     end
+    if ARGV[at + 6] ~= '' then enter(KEYS[5 + pairs + i], ARGV[at + 6]) end
     written[i] = 1
   else
     written[i] = 0
   end
-  at = at + 6
+  at = at + 7
 end
 for _ = 1, counters do
   redis.call('HINCRBY', KEYS[3], ARGV[at], ARGV[at + 1])
