@@ -105,7 +105,7 @@ async def test_the_demo_vendors_never_count_more_than_the_budgets(budgeted: Budg
         for tenant, configs in demo_tenants(5, vendors.url)["tenants"].items():
             for name in by_vendor:
                 await processes[0].configurations.set(Pair(name, tenant), configs[name], actor="test")
-        await processes[0].endpoints.schedule_checks(processes[0].clock.now_ms())
+        await processes[0].reconciler.run()  # brings the service checks
         monitors, registries = [Monitor(parts) for parts in processes], [ConnectorRegistry(p) for p in processes]
         vendors.script.set("acme-03", "slack", "error_503")
         while len(vendors.journal) < 80:
