@@ -158,8 +158,12 @@ def _in_time(snapshot: PlatformSnapshot) -> Iterator[Finding]:
     late = (lags[LOOP] or 0.0) > LATE_LOOP
     do = "Give the workers more CPU, or find the connector that blocks its event loop." if late else ""
     yield Finding(not late, "event loops", "idle" if lags[LOOP] is None else f"95 % turn within {lags[LOOP]:g} s", do)
+    work, waiting = sum(snapshot.work.values()), sum(due for _, due in snapshot.depth.values())
+    full = waiting > 0 and work >= snapshot.work_limit
     flying = f"{sum(snapshot.in_flight.values())} batches, {snapshot.running} checks"
-    yield Finding(ok=True, what="in flight", found=flying)
+    found = f"{flying}: {work:.1f} of {snapshot.work_limit:.0f} s of work; {waiting} pairs wait"
+    do = "The workers have all they can do: start more check processes." if full else ""
+    yield Finding(not full, "in flight", found, do)
     lost, expired, coalesced, released, put_off = (
         snapshot.recent.get(name, 0) for name in ("batches_lost", "batches_expired", "coalesced", "released", "put_off")
     )
