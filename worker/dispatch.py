@@ -20,7 +20,7 @@ from registry.record import CLOCK_SLACK_MS
 from registry.schedule import Claim
 from worker.batch import Batch, batched
 from worker.flight import Flight, give_up, limit, look, room, sent
-from worker.lags import Lags, count, count
+from worker.lags import Lags, count
 
 log = structlog.get_logger(__name__)
 
