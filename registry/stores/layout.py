@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-VERSION = 2
+VERSION = 3
 
 LAYOUT = """
 CREATE TABLE IF NOT EXISTS configs (
@@ -26,6 +26,12 @@ CREATE TABLE IF NOT EXISTS revisions (
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS changes (epoch TEXT NOT NULL, written INTEGER NOT NULL);
 INSERT INTO changes SELECT lower(hex(randomblob(4))), 0 WHERE NOT EXISTS (SELECT 1 FROM changes);
+
+CREATE TABLE IF NOT EXISTS notes (
+    name TEXT NOT NULL PRIMARY KEY,
+    text TEXT NOT NULL,
+    revision INTEGER NOT NULL
+) WITHOUT ROWID;
 
 CREATE TABLE IF NOT EXISTS audit (
     number INTEGER PRIMARY KEY,
