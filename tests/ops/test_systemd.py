@@ -29,9 +29,8 @@ def value(unit: str, name: str) -> str:
     """The last word on `name`: the unit's own, or that of its drop-ins."""
     template = re.sub(r"@.*\.", "@.", unit)
     files = [UNITS / template, *(UNITS / f"{unit}.d").glob("*.conf")]
-    return re.findall(rf"^{name}=(.*)$", "\n".join(file.read_text(encoding="utf-8") for file in files), re.MULTILINE)[
-        -1
-    ]
+    lines = [line for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+    return [line for line in lines if line.startswith(f"{name}=")][-1].removeprefix(f"{name}=")
 
 
 @pytest.fixture
