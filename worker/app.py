@@ -25,8 +25,9 @@ from worker.runtime import Runtime
 from worker.turning import Turning, role_of, turn
 
 if TYPE_CHECKING:
+    from celery import Task
+    from celery.app.task import Context
     from celery.worker import WorkController
-    from celery.worker.request import Request
 
     from registry.bootstrap import Parts
 
@@ -149,9 +150,9 @@ def _stop(**_: object) -> None:
 
 
 @signals.task_revoked.connect
-def _count_expired(request: Request, *, expired: bool, **_: object) -> None:
+def _count_expired(sender: Task[..., object], request: Context, *, expired: bool, **_: object) -> None:
     """A batch that waited too long is not in flight any more; its pairs become due again by their lease."""
-    if not expired or request.name != "check_batch":
+    if not expired or sender.name != "check_batch" or not request.args:
         return
     batch = Batch.read(request.args[0])
     with suppress(*AWAY), connect_sync(settings.redis_url, settings.redis_timeout) as redis:
