@@ -9,13 +9,14 @@ All budgets have one hash tag: a pair's are taken together or not at all. See ``
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import ceil, log2
+from typing import NamedTuple
 
 from registry import keys
 from registry.clock import steady
-from registry.connection import Redis, script
+from registry.connection import Redis, execute, script
 from registry.ids import Pair
 from registry.schedule import Schedule, Scheduled, Task
 from registry.settings import Settings
@@ -36,8 +37,7 @@ COUNT_EVERY = 30.0
 """Seconds between two looks at how many pairs a vendor's budget is shared by."""
 
 
-@dataclass(frozen=True, slots=True)
-class Budget:
+class Budget(NamedTuple):
     """At most `checks` in any window of `window` milliseconds, of whoever shares it."""
 
     key: str
@@ -78,22 +78,28 @@ class Budgets:
         # A check that was admitted at one end of the window may reach the vendor as late as this.
         slack = self._begin + 2 * settings.check_timeout
         self._window = ceil((settings.budget_window + slack) * 1000)
-        self._vendors: dict[str, int] = {}
+        self._of_vendor = {
+            name: Budget(keys.budget("vendor", name), checks, self._window)
+            for name, checks in settings.vendor_budgets.items()
+        }
+        self._pairs: dict[str, int] = {}
         self._counted = float("-inf")
 
-    def of(self, scheduled: Scheduled) -> tuple[Budget, ...]:
+    def of(self, scheduled: Scheduled) -> list[Budget]:
         """The budgets a check of this pair is taken from; service checks belong to no tenant."""
         pair, config, tenants = scheduled.pair, scheduled.config, self._settings.tenant_budgets
-        checks = {keys.budget("vendor", pair.connector): self._settings.vendor_budgets.get(pair.connector)}
-        if not pair.is_service:
-            checks[keys.budget("tenant", pair.tenant)] = tenants.get(pair.tenant, tenants.get(EVERYBODY))
-            checks[keys.budget("pair", str(pair))] = config.budget if config else None
-        return tuple([Budget(key, many, self._window) for key, many in checks.items() if many])
+        found = []
+        if vendor := self._of_vendor.get(pair.connector):
+            found.append(vendor)
+        if tenants and not pair.is_service and (checks := tenants.get(pair.tenant, tenants.get(EVERYBODY))):
+            found.append(Budget(keys.budget("tenant", pair.tenant), checks, self._window))
+        if config and config.budget:
+            found.append(Budget(keys.budget("pair", str(pair)), config.budget, self._window))
+        return found
 
     def vendor_share(self, connector: str, pairs: int) -> int:
         """The interval, in milliseconds, that a vendor's budget leaves each of so many pairs; 0: it has none."""
-        checks = self._settings.vendor_budgets.get(connector)
-        return Budget(keys.budget("vendor", connector), checks, self._window).share(pairs) if checks else 0
+        return self._of_vendor[connector].share(pairs) if connector in self._of_vendor else 0
 
     async def admit(self, tasks: Sequence[Task]) -> list[Task]:
         """Those that may begin, each with its share; the others are put off to when there is room, and counted."""
@@ -112,36 +118,37 @@ class Budgets:
         return (await self._take([task], [wanted], on_demand=True))[0] if wanted else task
 
     async def _take(
-        self, tasks: Sequence[Task], wanted: Sequence[tuple[Budget, ...]], *, on_demand: bool
+        self, tasks: Sequence[Task], wanted: Sequence[list[Budget]], *, on_demand: bool
     ) -> list[Task | int]:
-        budgets = list(dict.fromkeys(budget for mine in wanted for budget in mine))
-        number = {budget: at for at, budget in enumerate(budgets, 1)}
-        args: list[int] = [int(on_demand), int(self._settings.backoff_max * 1000), len(budgets)]
-        args += [figure for budget in budgets for figure in (budget.spacing, budget.tolerance)]
-        for mine in wanted:
-            args += [len(mine), *(number[budget] for budget in mine)]
-        begin_until = steady() + self._begin
+        numbers: dict[Budget, int] = {}
+        mine = [[numbers.setdefault(budget, len(numbers) + 1) for budget in budgets] for budgets in wanted]
+        args: list[int] = [int(on_demand), int(self._settings.backoff_max * 1000), len(numbers)]
+        args += [figure for budget in numbers for figure in (budget.spacing, budget.tolerance)]
+        args += [figure for which in mine for figure in (len(which), *which)]
         await self._count_vendors()
+        begin_until = steady() + self._begin
         tenants = list({task.pair.tenant for task in tasks} if self._settings.tenant_budgets else ())
         async with self._redis.pipeline(transaction=False) as pipe:
-            await self._script(keys=[keys.BUDGETS_SINCE, *(budget.key for budget in budgets)], args=args, client=pipe)
+            await self._script(keys=[keys.BUDGETS_SINCE, *(budget.key for budget in numbers)], args=args, client=pipe)
             for tenant in tenants:
                 pipe.get(keys.index(keys.shard_of(tenant, self._schedule.shards), tenant))
-            answers, *names = await pipe.execute()
-        sharing = dict(self._vendors)
-        sharing |= {
+            answers, *names = await execute(pipe)
+        sharing = {
             keys.budget("tenant", one): len((text or b"").split()) for one, text in zip(tenants, names, strict=True)
         }
+        sharing |= self._pairs
+        shares = [0, *(budget.share(sharing.get(budget.key, 1)) for budget in numbers)]
         return [
-            int(answer) or replace(task, share=_share(mine, sharing), begin_until=begin_until)
-            for task, mine, answer in zip(tasks, wanted, answers, strict=True)
+            int(answer)
+            or replace(task, share=max([shares[number] for number in which], default=0), begin_until=begin_until)
+            for task, which, answer in zip(tasks, mine, answers, strict=True)
         ]
 
     async def _count_vendors(self) -> None:
         """See now and then how many pairs share the vendors' budgets."""
-        if self._settings.vendor_budgets and steady() - self._counted > COUNT_EVERY:
-            depth = await self._schedule.depth(sorted(self._settings.vendor_budgets))
-            self._vendors = {keys.budget("vendor", name): pairs for name, (pairs, _) in depth.items()}
+        if self._of_vendor and steady() - self._counted > COUNT_EVERY:
+            depth = await self._schedule.depth(sorted(self._of_vendor))
+            self._pairs = {self._of_vendor[name].key: pairs for name, (pairs, _) in depth.items()}
             self._counted = steady()
 
     async def _put_off(self, turns: Mapping[Pair, int]) -> None:
@@ -150,8 +157,3 @@ class Budgets:
                 pipe.zadd(keys.due(self._schedule.shard(pair), pair.connector), {pair.tenant: at_ms}, xx=True)
             pipe.hincrby(keys.PLATFORM, "put_off", len(turns))
             await pipe.execute()
-
-
-def _share(budgets: Iterable[Budget], sharing: Mapping[str, int]) -> int:
-    """The interval, in milliseconds, at which a pair takes no more than its share of any of its budgets."""
-    return max((budget.share(sharing.get(budget.key, 1)) for budget in budgets), default=0)
