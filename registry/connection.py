@@ -14,6 +14,8 @@ from redis.exceptions import LockError, NoScriptError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry as SyncRetry
 
+from registry.sentinel import Service, is_sentinel
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
@@ -45,16 +47,21 @@ def connect(url: str, timeout: float, *, retries: int = 1) -> Redis:
     """An asynchronous client of `url`; belongs to the loop that first uses it.
 
     Args:
+        url: as redis-py spells it, or a service behind Sentinels (`registry.sentinel`).
         timeout: seconds to connect, and seconds to answer.
         retries: how often a *broken connection* is made anew and the command sent again. A timeout never is.
     """
     retry = Retry(NoBackoff(), retries, supported_errors=(RedisConnectionError,))
+    if is_sentinel(url):
+        return Service.parse(url).client(socket_timeout=timeout, socket_connect_timeout=timeout, retry=retry)
     return Redis.from_url(url, socket_timeout=timeout, socket_connect_timeout=timeout, retry=retry)
 
 
 def connect_sync(url: str, timeout: float, *, retries: int = 1) -> SyncRedis:
     """The synchronous twin of `connect`."""
     retry = SyncRetry(NoBackoff(), retries, supported_errors=(RedisConnectionError,))
+    if is_sentinel(url):
+        return Service.parse(url).sync_client(socket_timeout=timeout, socket_connect_timeout=timeout, retry=retry)
     return SyncRedis.from_url(url, socket_timeout=timeout, socket_connect_timeout=timeout, retry=retry)
 
 

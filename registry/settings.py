@@ -33,10 +33,15 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_file=RUN_DIR / "env", extra="ignore", frozen=True, hide_input_in_errors=True)
 
-    redis_url: str = Field("redis://127.0.0.1:6379/1", description="The health cache and the schedule.", repr=False)
+    redis_url: str = Field(
+        "redis://127.0.0.1:6379/1",
+        description="The health cache and the schedule; behind Sentinel `redis+sentinel://host:26379,host2/service/1`.",
+        repr=False,
+    )
     broker_url: str = Field(
         "redis://127.0.0.1:6379/0", description="Celery's broker, in Celery's spelling; `noeviction`.", repr=False
     )
+    broker_master: str = Field("mymaster", description="The service's name where `BROKER_URL` is `sentinel://…`.")
     redis_timeout: Seconds = Field(5.0, description="Seconds a worker waits for Redis to connect or answer.")
     read_timeout: Seconds = Field(0.05, description="Seconds a facade read waits for Redis before it says unknown.")
     shards: int = Field(16, ge=1, le=1024, description="Shards of cache, schedule and metrics; fixed for a deployment.")
@@ -156,8 +161,12 @@ class Settings(BaseSettings):
 
     @property
     def broker_redis_url(self) -> str:
-        """`broker_url` as redis-py spells it: Celery has a scheme of its own for Unix sockets."""
+        """`broker_url` as `registry.connection` spells it: Celery has its own schemes for Unix sockets and Sentinel."""
         parts = urlsplit(self.broker_url)
+        if parts.scheme == "sentinel":
+            first, *others = (urlsplit(url) for url in self.broker_url.split(";"))
+            hosts = ",".join([first.netloc, *(other.netloc.rpartition("@")[2] for other in others)])
+            return f"redis+sentinel://{hosts}/{self.broker_master}/{first.path.strip('/') or 0}"
         if parts.scheme != "redis+socket":
             return self.broker_url
         return f"unix://{parts.path}?db={dict(parse_qsl(parts.query)).get('virtual_host', '0')}"

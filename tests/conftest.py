@@ -15,6 +15,7 @@ pytest_plugins = [
     "tests.fixtures_prometheus",
     "tests.fixtures_redis",
     "tests.fixtures_replicas",
+    "tests.fixtures_sentinel",
     "tests.fixtures_vendors",
     "tests.fixtures_contracts",  # after those whose fixtures it takes
 ]

@@ -51,6 +51,8 @@ app.conf.update(
         "socket_keepalive": True,
         "health_check_interval": 2,
         "visibility_timeout": 3600,
+        "master_name": settings.broker_master,
+        "sentinel_kwargs": {"socket_timeout": 5.0, "socket_connect_timeout": 5.0},
     },
     task_serializer="json",
     accept_content=["json"],
