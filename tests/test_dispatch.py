@@ -177,6 +177,14 @@ async def test_turns_missed_are_made_up_for_by_one_check_and_counted(parts: Part
     assert await tick(parts) == []
 
 
+async def test_what_is_late_within_its_own_interval_has_missed_no_turn(parts: Parts) -> None:
+    patient, due_ms = CONFIG.model_copy(update={"interval": 3_600.0}), parts.clock.now_ms() - 5 * MINUTE
+    pairs = [(Pair("plugin", f"t{n}"), patient if n < 3 else CONFIG) for n in range(5)]
+    await parts.schedule.put_many([Entry(pair, 1, config, reset=False, due_ms=due_ms) for pair, config in pairs])
+    assert sum(len(list(batch.pairs())) for batch in await tick(parts)) == 5
+    assert await fact(parts, "coalesced") == 2
+
+
 async def test_an_emptied_redis_is_filled_without_a_burst(parts: Parts, redis_server: RedisServer) -> None:
     pairs = [Pair("plugin", f"t{n}") for n in range(600)]
     await parts.store.set_many([(pair, CONFIG) for pair in pairs], actor="test")

@@ -6,12 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from registry import keys
+from registry.bootstrap import assemble
 from registry.connector import ConnectorConfig
+from registry.facade import ConnectorRegistry
 from registry.health import REASONS, Fault, Quota, Reason, Status, Verdict
 from registry.ids import Pair
 from registry.pace import Pace, fresh_until, hard_ttl, in_phase, next_due, spread
 from registry.record import Kind, Record
 from registry.settings import Settings
+from tests.plugin import Plugin, plugin_config
 
 PACE = Pace()
 NOW = 1_763_900_000_000
@@ -172,6 +176,22 @@ def test_a_check_that_failed_by_our_fault_extends_nothing() -> None:
 def test_the_record_outlives_its_freshness_by_three_intervals() -> None:
     ttl = hard_ttl(PAIR, NOW + 90_000, NOW, MINUTE)
     assert 90_000 + 0.9 * 180_000 <= ttl <= 90_000 + 1.1 * 180_000
+
+
+async def test_a_connectors_interval_says_when_its_pairs_are_due_fresh_and_forgotten(settings: Settings) -> None:
+    parts = assemble(settings.model_copy(update={"check_intervals": {"plugin": 600.0}}))
+    parts.catalog.register("plugin", Plugin)
+    pair = Pair("plugin", "acme")
+    await parts.configurations.set(pair, plugin_config(), actor="test")
+    status = await ConnectorRegistry(parts).health_check("plugin", tenant_id="acme", max_age=0)
+    shard, now = parts.schedule.shard(pair), parts.clock.now_ms()
+    due = await parts.redis.zscore(keys.due(shard, "plugin"), "acme")
+    assert due is not None
+    assert 290_000 < due - now <= 600_000
+    assert status.fresh_until_ms == due + PACE.grace
+    kept = await parts.redis.pttl(keys.verdict(shard, pair))
+    assert kept - (due + PACE.grace - now) > 1_500_000, "three intervals, ± 10 %, and what this test took"
+    await parts.aclose()
 
 
 intervals = st.integers(1_000, 86_400_000)

@@ -32,6 +32,16 @@ def test_a_check_shows_every_step_and_is_recorded(demo: Cli) -> None:
     assert (seen["status"], seen["reason"]) == ("healthy", "ok")
 
 
+def test_a_check_without_a_budget_left_tells_until_when_and_ends_unknown(
+    demo: Cli, script: DemoVendors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TENANT_BUDGETS", '{"acme-01": 1}')
+    ran = demo("check", "github", "--tenant", "acme-01")
+    assert ran.code == 3, "what was taken before is not known, so it counts as used up"
+    assert "a budget of checks is used up until 20" in ran.out
+    assert script.requests["github"] == 0
+
+
 def test_a_failed_check_tells_the_reason_the_fault_and_what_to_do(demo: Cli, script: DemoVendors) -> None:
     script.script.set("acme-01", "slack", "revoked")
     ran = demo("check", "slack", "--tenant", "acme-01")
