@@ -25,6 +25,7 @@ PAGE = ROOT / "docs" / "performance.md"
 LISTED = (
     "import_time",
     "reads",
+    "detection",
 )  # fmt: skip
 """The modules that are run, in this order."""
 
