@@ -29,7 +29,7 @@ LISTED = (
 )  # fmt: skip
 """The modules that are run, in this order."""
 
-STUDIES = ("attribution",)
+STUDIES = ("attribution", "nodes")
 """What measures something else than the figures to reach, and has a page of its own."""
 
 

@@ -13,6 +13,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias, cast
@@ -81,7 +82,8 @@ class Fleet:
         group = [process, *process.children(recursive=True)]
         head = 1 if self.apart else 0  # unshare only waits
         for each in [group[head]] if number is signal.SIGTERM else group:
-            each.send_signal(number)
+            with suppress(psutil.NoSuchProcess):  # it ended with the one before it
+                each.send_signal(number)
 
     def parent(self, pid: int) -> str:
         """The process that this is a child of."""
