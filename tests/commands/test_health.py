@@ -146,3 +146,13 @@ def test_help_is_fast_and_documents_the_exit_codes() -> None:
     assert done.stdout.strip() == "set()"
     shown = subprocess.run([sys.executable, "-m", "worker.cli", "--help"], capture_output=True, text=True, check=True)
     assert "3 unknown" in " ".join(shown.stdout.split())
+
+
+def test_the_doctor_tells_what_budgets_do_and_names_no_connector_has(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VENDOR_BUDGETS", '{"github": 60}')
+    monkeypatch.setenv("CHECK_INTERVALS", '{"githbu": 300, "github": 30}')
+    found = {row["what"]: row for row in cli("doctor", "--json").json()}
+    assert found["budget github"]["ok"]
+    assert "60 checks for 0 pairs" in found["budget github"]["found"]
+    assert not found["connector githbu"]["ok"]
+    assert "CHECK_INTERVALS" in found["connector githbu"]["do"]

@@ -216,6 +216,9 @@ async def _budgets(parts: Parts) -> AsyncIterator[Finding]:
         every = max(pace.usual(name), parts.budgets.vendor_share(name, pairs)) / 1000
         found = f"{limits[name]} checks for {pairs} pairs: each is checked every {duration(every)}"
         yield Finding(ok=True, what=f"budget {name}", found=found)
+    for name in sorted({*limits, *pace.intervals} - set(parts.catalog.list())):
+        do = "Correct VENDOR_BUDGETS or CHECK_INTERVALS: they name connectors."
+        yield Finding(ok=False, what=f"connector {name}", found="is set a pace, but there is none of that name", do=do)
 
 
 async def _connectors(parts: Parts) -> AsyncIterator[Finding]:
