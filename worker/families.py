@@ -95,8 +95,9 @@ _TABLE = (
         "gauge",
         ("task",),
         "When a periodic task last succeeded.",
-        "5",
+        "6",
     ),
+    Family("registry_task_interval_seconds", "gauge", ("task",), "Seconds between two turns of a periodic task.", "6"),
     Family("registry_claimed_total", "counter", (), "Pairs claimed for a check.", "1"),
     Family(
         "registry_coalesced_total",

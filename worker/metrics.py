@@ -48,11 +48,12 @@ def shard_families(snapshot: ShardSnapshot, *, tenants: bool) -> Iterator[Metric
 def platform_families(snapshot: PlatformSnapshot) -> Iterator[Metric]:
     """The families about the system itself; they belong to no shard."""
     facts = snapshot.facts
-    last = gauge("registry_last_success_timestamp_seconds")
-    for task in ("dispatch", "publish", "reconcile", "detect", "status_pages"):
+    last, paces = gauge("registry_last_success_timestamp_seconds"), gauge("registry_task_interval_seconds")
+    for task, every in snapshot.paces.items():
+        paces.add_metric([task], every)
         if f"{task}_ms" in facts:
             last.add_metric([task], facts[f"{task}_ms"] / 1000)
-    yield last
+    yield from (last, paces)
     yield from _lags(facts)
     for name in ("claimed", "coalesced", "released", "put_off", "held_back", "batches_lost", "batches_expired"):
         total = counter(f"registry_{name}_total")

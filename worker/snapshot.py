@@ -16,6 +16,7 @@ from registry.health import HealthStatus, Reason
 from registry.ids import SYSTEM, Pair
 from registry.incidents import Incident, open_incidents
 from registry.record import absent, decode, seen
+from registry.settings import Settings
 from worker.flight import limit, look
 from worker.lags import recent
 
@@ -37,10 +38,12 @@ class PlatformSnapshot:
 
     `in_flight` are batches by connector, `work` what they still take and `work_limit` what they may (seconds of a
     worker), `running` checks, `recent` what `worker.lags` counted in the last minutes, `queues` the messages that
-    wait, by queue; empty when the broker did not answer.
+    wait, by queue; empty when the broker did not answer. `paces` are the seconds between two turns of each periodic
+    task.
     """
 
     facts: Mapping[str, int]
+    paces: Mapping[str, float]
     recent: Mapping[str, int]
     depth: Mapping[str, tuple[int, int]]
     in_flight: Mapping[str, int]
@@ -86,6 +89,7 @@ async def platform_snapshot(parts: Parts) -> PlatformSnapshot:
     flight = await look(parts)
     return PlatformSnapshot(
         facts=_numbers(facts),
+        paces=_paces(parts.settings),
         recent=await recent(parts.redis, now),
         depth=await parts.schedule.depth(names),
         in_flight=flight.batches,
@@ -98,6 +102,19 @@ async def platform_snapshot(parts: Parts) -> PlatformSnapshot:
         shards=parts.settings.shards,
         now_ms=now,
     )
+
+
+def _paces(settings: Settings) -> dict[str, float]:
+    """Only what is to run: a task that was switched off does not stall."""
+    asked = (
+        ("dispatch", settings.dispatch_every, True),
+        ("publish", settings.publish_every, settings.pushgateway_url),
+        ("reconcile", settings.reconcile_every, True),
+        ("detect", settings.incidents_every, True),
+        ("status_pages", settings.status_pages_every, settings.status_pages_every),
+        ("tell", settings.webhooks_every, settings.webhooks_file),
+    )
+    return {task: every for task, every, on in asked if on}
 
 
 async def _queues(parts: Parts) -> dict[str, int]:
