@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from registry.facade import ConnectorRegistry
     from registry.health import Fault, HealthCheck, HealthStatus, Quota, Reason, Status, Verdict
     from registry.history import History
+    from registry.pages import Page, Wanted
     from registry.route import Route
     from registry.settings import Settings
     from registry.watch import Gap, Transition
@@ -37,6 +38,7 @@ _HOMES = {
     "facade": ("ConnectorRegistry",),
     "health": ("Fault", "HealthCheck", "HealthStatus", "Quota", "Reason", "Status", "Verdict"),
     "history": ("History",),
+    "pages": ("Page", "Wanted"),
     "route": ("Route",),
     "settings": ("Settings",),
     "watch": ("Gap", "Transition"),
@@ -55,6 +57,7 @@ __all__ = [
     "HealthStatus",
     "HealthView",
     "History",
+    "Page",
     "Quota",
     "Reason",
     "RegistryError",
@@ -63,6 +66,7 @@ __all__ = [
     "Status",
     "Transition",
     "Verdict",
+    "Wanted",
     "create_registry",
     "default",
 ]

@@ -19,6 +19,7 @@ from registry.errors import CacheUnavailable
 from registry.health import HealthStatus, Reason
 from registry.history import History, read
 from registry.ids import SYSTEM, Pair, connector_id, scope_id
+from registry.pages import LIMIT, Page, Wanted, chosen, questions
 from registry.reading import Command, Reading, SyncReading
 from registry.record import absent, decode, glimpsed, seen
 from registry.route import Route, choose, distrust
@@ -61,11 +62,11 @@ class HealthCache:
         Raises:
             CacheUnavailable: Redis is away, and it alone knows which connectors these are.
         """
-        shard, known = keys.shard_of(tenant, self._shards), self._indexes.get(tenant)
+        shard, known, began = keys.shard_of(tenant, self._shards), self._indexes.get(tenant), steady()
         try:
             wires = await self._ask(_mget(shard, tenant, _names(known))) if known else None
             if wires is None or wires[1] != known:
-                wires = _learned(self._indexes, tenant, await self._ask(_everything(shard, tenant)))
+                wires = _learned(self._indexes, tenant, await self._ask(_everything(shard, tenant), since=began))
         except AWAY as error:
             raise CacheUnavailable(_sentence(error)) from error
         return _page(tenant, _names(wires[1]), wires, self._clock.now_ms())
@@ -82,15 +83,32 @@ class HealthCache:
             raise CacheUnavailable(_sentence(error)) from error
         return _past(tenant, connectors, wires, self._clock.now_ms())
 
-    async def _ask(self, command: Command) -> Wires:
-        wires: Wires
-        if not self._clock.due:
-            (wires,) = await self._reading.ask(command)
-            return wires
-        asked = steady()
-        now, wires = await self._reading.ask(_TIME, command)
-        self._clock.calibrate((int(now[0]), int(now[1])), asked)
+    async def page(self, wanted: Wanted, *, after: str = "", limit: int = 100) -> Page:
+        """The verdicts of up to `limit` tenants after the tenant `after`, in two round trips.
+
+        Raises:
+            CacheUnavailable: Redis is away, and it alone knows which tenants there are.
+        """
+        began, limit = steady(), min(limit, LIMIT)
+        try:
+            rows = await self._reading.ask(*questions(self._shards, after, wanted.prefix, limit))
+            tenants, following = chosen(rows, limit)
+            wires = await self._ask_all([_whole(tenant, self._shards) for tenant in tenants], began) if tenants else []
+        except AWAY as error:
+            raise CacheUnavailable(_sentence(error)) from error
+        return Page(_selected(wanted, tenants, wires, self._clock.now_ms()), following)
+
+    async def _ask(self, command: Command, since: float | None = None) -> Wires:
+        (wires,) = await self._ask_all([command], since)
         return wires
+
+    async def _ask_all(self, commands: Sequence[Command], since: float | None = None) -> list[Wires]:
+        if not self._clock.due:
+            return await self._reading.ask(*commands, since=since)
+        asked = steady()
+        now, *answers = await self._reading.ask(_TIME, *commands, since=since)
+        self._clock.calibrate((int(now[0]), int(now[1])), asked)
+        return answers
 
 
 class HealthView:
@@ -126,6 +144,17 @@ class HealthView:
         """
         tenant = scope_id(tenant_id)
         return self._configured(tenant) if names is None else self._named(tenant, tuple(names))
+
+    def page(self, wanted: Wanted | None = None, *, after: str = "", limit: int = 100) -> Page:
+        """The verdicts of up to `limit` tenants after the tenant `after`, see `ConnectorRegistry.page`."""
+        wanted, began, limit = wanted or Wanted(), steady(), min(limit, LIMIT)
+        try:
+            rows = self._reading.ask(*questions(self._shards, after, wanted.prefix, limit))
+            tenants, following = chosen(rows, limit)
+            wires = self._ask_all([_whole(tenant, self._shards) for tenant in tenants], began) if tenants else []
+        except AWAY as error:
+            raise CacheUnavailable(_sentence(error)) from error
+        return Page(_selected(wanted, tenants, wires, self._clock.now_ms()), following)
 
     def healthy(self, tenant_id: str | None) -> list[str]:
         """The tenant's usable connectors (healthy or degraded), sorted; none while Redis is away."""
@@ -185,24 +214,26 @@ class HealthView:
         return _page(tenant, names, wires, self._clock.now_ms())
 
     def _configured(self, tenant: str) -> dict[str, HealthStatus]:
-        shard, known = keys.shard_of(tenant, self._shards), self._indexes.get(tenant)
+        shard, known, began = keys.shard_of(tenant, self._shards), self._indexes.get(tenant), steady()
         try:
             wires = self._ask(_mget(shard, tenant, _names(known))) if known else None
             if wires is None or wires[1] != known:
-                wires = _learned(self._indexes, tenant, self._ask(_everything(shard, tenant)))
+                wires = _learned(self._indexes, tenant, self._ask(_everything(shard, tenant), since=began))
         except AWAY as error:
             raise CacheUnavailable(_sentence(error)) from error
         return _page(tenant, _names(wires[1]), wires, self._clock.now_ms())
 
-    def _ask(self, command: Command) -> Wires:
-        wires: Wires
-        if not self._clock.due:
-            (wires,) = self._reading.ask(command)
-            return wires
-        asked = steady()
-        now, wires = self._reading.ask(_TIME, command)
-        self._clock.calibrate((int(now[0]), int(now[1])), asked)
+    def _ask(self, command: Command, since: float | None = None) -> Wires:
+        (wires,) = self._ask_all([command], since)
         return wires
+
+    def _ask_all(self, commands: Sequence[Command], since: float | None = None) -> list[Wires]:
+        if not self._clock.due:
+            return self._reading.ask(*commands, since=since)
+        asked = steady()
+        now, *answers = self._reading.ask(_TIME, *commands, since=since)
+        self._clock.calibrate((int(now[0]), int(now[1])), asked)
+        return answers
 
 
 @lru_cache(maxsize=2_000)
@@ -215,6 +246,15 @@ def _mget(shard: int, tenant: str, connectors: tuple[str, ...]) -> Command:
 def _everything(shard: int, tenant: str) -> Command:
     """The question for `Wires` when only the index tells which connectors there are."""
     return ("EVAL", _PAGE, 3, keys.epoch(shard), keys.index(shard, tenant), keys.verdict(shard, Pair("", tenant)))
+
+
+def _whole(tenant: str, shards: int) -> Command:
+    return _everything(keys.shard_of(tenant, shards), tenant)
+
+
+def _selected(wanted: Wanted, tenants: Sequence[str], wires: Sequence[Wires], now_ms: int) -> tuple[HealthStatus, ...]:
+    pages = (_page(tenant, _names(row[1]), row, now_ms) for tenant, row in zip(tenants, wires, strict=True))
+    return tuple(status for page in pages for status in page.values() if status in wanted)
 
 
 def _learned(indexes: dict[str, bytes], tenant: str, wires: Wires) -> Wires:

@@ -82,6 +82,11 @@ def index(shard: int, tenant: str) -> str:
     return f"{PREFIX}:{{s{shard}}}:idx:{tenant}"
 
 
+def tenants(shard: int) -> str:
+    """Sorted set, by name: the tenants that have a connector configured."""
+    return f"{PREFIX}:{{s{shard}}}:tenants"
+
+
 def fence(shard: int) -> str:
     """Counter: the last fence drawn in this shard (Unix microseconds, strictly growing)."""
     return f"{PREFIX}:{{s{shard}}}:fence"

@@ -63,8 +63,11 @@ class Reading:
         self._idle: list[_Line] = []
         self._aside: set[asyncio.Future[_Line]] = set()
 
-    async def ask(self, *commands: Command) -> list[Any]:
+    async def ask(self, *commands: Command, since: float | None = None) -> list[Any]:
         """The bare answers to `commands`, in one round trip.
+
+        Args:
+            since: when the read began (`steady`), if this is not its first question.
 
         Raises:
             CircuitOpen: Redis is not asked at present.
@@ -72,7 +75,7 @@ class Reading:
         """
         began = self._circuit.admit()
         try:
-            async with asyncio.timeout(self._timeout), self._places:
+            async with asyncio.timeout(self._timeout - (0 if since is None else began - since)), self._places:
                 answers = await self._answers(commands)
         except SILENT:
             self._circuit.failed(began)
@@ -143,11 +146,11 @@ class SyncReading:
         self._idle: list[_SyncLine] = []
         self._process, self._closed = os.getpid(), False
 
-    def ask(self, *commands: Command) -> list[Any]:
+    def ask(self, *commands: Command, since: float | None = None) -> list[Any]:
         """See `Reading.ask`."""
         began = self._circuit.admit()
         try:
-            answers = self._answers(commands, began + self._timeout)
+            answers = self._answers(commands, (began if since is None else since) + self._timeout)
         except SILENT:
             self._circuit.failed(began)
             raise

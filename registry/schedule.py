@@ -157,14 +157,15 @@ class Schedule:
                 ]
                 args += [entry.due_ms, TOMBSTONE_MS, self.origin if entry.announce else ""]
                 args += [keys.CHANGES_CAP, keys.EVENTS_CAP, over]
-                await self._put(keys=self._keys(pair), args=args, client=pipe)
+                script_keys = [*self._keys(pair), keys.tenants(self.shard(pair))]
+                await self._put(keys=script_keys, args=args, client=pipe)
             return [bool(put) for put in await execute(pipe)]
 
     async def remove(self, pair: Pair, revision: int) -> bool:
         """Take a pair out, and tell every replica; its verdict becomes a tombstone. False when a newer one is there."""
         args: list[str | int] = [pair.tenant, pair.connector, revision, TOMBSTONE_MS]
         args += [self.origin, keys.CHANGES_CAP, keys.EVENTS_CAP]
-        script_keys = [*self._keys(pair), keys.history(self.shard(pair), pair)]
+        script_keys = [*self._keys(pair), keys.history(self.shard(pair), pair), keys.tenants(self.shard(pair))]
         return bool(await self._remove(keys=script_keys, args=args))
 
     async def rotate(self, pair: Pair) -> bool:

@@ -1,5 +1,5 @@
 -- Enters or changes a pair in the schedule.
--- KEYS: verdict, due, configs, index, fence, changes, events
+-- KEYS: verdict, due, configs, index, fence, changes, events, tenants
 -- ARGV: tenant, connector, revision, configuration, reset (1: the old verdict is void), due (ms, 0: now), ttl (ms),
 --       who changes it ('' to tell nobody), cap of changes, cap of events, the revision that reset was judged against
 --       ('' any; over another one the old verdict is void)
@@ -17,6 +17,7 @@ redis.call('HSET', KEYS[3], ARGV[1], ARGV[3] .. '\n' .. ARGV[4])
 local names = redis.call('GET', KEYS[4]) or ''
 if not string.find(' ' .. names, ' ' .. ARGV[2] .. ' ', 1, true) then
   redis.call('SET', KEYS[4], names .. ARGV[2] .. ' ')
+  if string.sub(ARGV[1], 1, 1) ~= '*' then redis.call('ZADD', KEYS[8], 0, ARGV[1]) end
 end
 
 local due = tonumber(ARGV[6])

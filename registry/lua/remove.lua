@@ -1,5 +1,5 @@
 -- Takes a pair with its history out, and leaves a tombstone, which refuses results still under way.
--- KEYS: verdict, due, configs, index, fence, changes, events, history
+-- KEYS: verdict, due, configs, index, fence, changes, events, history, tenants
 -- ARGV: tenant, connector, revision, ttl of the tombstone (ms), who removes it, cap of changes, cap of events
 -- Returns 1, or 0 when a newer revision is there, or was removed.
 local known = redis.call('HGET', KEYS[3], ARGV[1])
@@ -16,7 +16,12 @@ local kept = ''
 for name in string.gmatch(redis.call('GET', KEYS[4]) or '', '%S+') do
   if name ~= ARGV[2] then kept = kept .. name .. ' ' end
 end
-if kept == '' then redis.call('DEL', KEYS[4]) else redis.call('SET', KEYS[4], kept) end
+if kept == '' then
+  redis.call('DEL', KEYS[4])
+  redis.call('ZREM', KEYS[9], ARGV[1])
+else
+  redis.call('SET', KEYS[4], kept)
+end
 
 local time = redis.call('TIME')
 local fence = math.max(time[1] * 1000000 + time[2], tonumber(redis.call('GET', KEYS[5]) or 0) + 1)
