@@ -16,6 +16,12 @@ STRETCH = 16
 _SHORTEST = 4
 """A credential shorter than this is no secret, and masking it would tear every word apart."""
 
+_harmless: set[str] = set()
+"""Short texts that were kept as they are: vendors say the same few words to all tenants."""
+
+_WORDS, _KNOWN = 64, 4_096
+"""Characters of such a text, and how many of them are remembered."""
+
 _QUICKLY = 1_000_000
 """Where text and spellings are longer than this, multiplied, searching one in the other is no quick look."""
 
@@ -47,9 +53,15 @@ def clean(text: str, *, limit: int = LIMIT, credentials: Collection[str] = ()) -
     the vendor was sent: whatever they look like, no stretch of them remains.
     """
     text = text[: limit * 20]
-    text = _CREDENTIAL.sub(MASK, _concealed(text, credentials) if credentials else text)
-    text = _CONTROL.sub(" ", text).strip()
-    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+    text = _concealed(text, credentials) if credentials else text
+    if text in _harmless and len(text) <= limit:
+        return text
+    cleaned = _CONTROL.sub(" ", _CREDENTIAL.sub(MASK, text)).strip()
+    if len(cleaned) > limit:
+        return f"{cleaned[: limit - 1]}…"
+    if cleaned == text and len(text) <= _WORDS and len(_harmless) < _KNOWN:
+        _harmless.add(text)
+    return cleaned
 
 
 def masked(text: str) -> str:
