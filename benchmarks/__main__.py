@@ -26,6 +26,7 @@ LISTED = (
     "import_time",
     "reads",
     "detection",
+    "history",
 )  # fmt: skip
 """The modules that are run, in this order."""
 
