@@ -23,6 +23,8 @@ from registry.endpoints import Endpoints
 from registry.facade import ConnectorRegistry
 from registry.http import VendorHttp
 from registry.incidents import IncidentBoard
+from registry.maintenance import Maintenance
+from registry.notes import NoteStore
 from registry.reading import Reading
 from registry.reconcile import Reconciler
 from registry.recording import Recorder
@@ -54,6 +56,7 @@ class Parts:
     budgets: Budgets
     configurations: Configurations
     reconciler: Reconciler
+    maintenance: Maintenance
     audit: Trail
 
     async def aclose(self) -> None:
@@ -63,6 +66,7 @@ class Parts:
         await self.audit.aclose()
         await self.secrets.aclose()
         await self.store.aclose()
+        await self.maintenance.aclose()
         await self.redis.aclose()
         await self.reading.aclose()
 
@@ -110,6 +114,7 @@ def assemble(settings: Settings | None = None) -> Parts:
         budgets=Budgets(redis, schedule, settings),
         configurations=Configurations(store, secrets, schedule, catalog, announcements, trail),
         reconciler=Reconciler(redis, schedule, store, catalog, endpoints, clock, settings),
+        maintenance=Maintenance(redis, _notes(settings), clock, trail),
         audit=trail,
     )
 
@@ -126,6 +131,22 @@ def _store(settings: Settings) -> TenantConfigStore:
     from registry.stores.sqlite import SqliteStore
 
     return SqliteStore(settings.sqlite_path)
+
+
+def _notes(settings: Settings) -> NoteStore:
+    match settings.config_store:
+        case "firestore":
+            from registry.notes.firestore import FirestoreNotes
+
+            return FirestoreNotes(settings.firestore_project, database=settings.firestore_database)
+        case "memory":
+            from registry.notes.memory import MemoryNotes
+
+            return MemoryNotes()
+        case _:
+            from registry.notes.sqlite import SqliteNotes
+
+            return SqliteNotes(settings.sqlite_path)
 
 
 def _audit(settings: Settings) -> AuditSink:

@@ -101,11 +101,13 @@ class Verdict(Struct, frozen=True, gc=False, omit_defaults=True):
 class Details(Struct, frozen=True, gc=False):
     """What lies behind a status: the check it rests on, and the newest check's own verdict where that is another.
 
-    `error` says why there is no check. The names of the others are those of `registry.record.Record`.
+    `maintenance_ms` is until when failures were announced beforehand (0: they were not). `error` says why there is no
+    check. The names of the others are those of `registry.record.Record`.
     """
 
     verdict: Verdict | None = named(name="v", default=None)
     raw: Verdict | None = named(name="w", default=None)
+    maintenance_ms: int = named(name="mt", default=0)
     error: str | None = None
 
 
@@ -194,6 +196,12 @@ class HealthStatus(Struct, frozen=True, gc=False):
         return verdict.quota if verdict else None
 
     @property
+    def maintenance_until_ms(self) -> int | None:
+        """Until when it is in maintenance: nobody is alerted, and the time counts in no uptime. None: it is not."""
+        until_ms = self.details.maintenance_ms
+        return until_ms if until_ms > self.read_ms else None
+
+    @property
     def healthy(self) -> bool:
         """May it be used? True for healthy and degraded."""
         return self.status in _USABLE
@@ -230,6 +238,11 @@ class HealthStatus(Struct, frozen=True, gc=False):
         return rfc3339(self.put_off_until_ms)
 
     @property
+    def maintenance_until(self) -> str | None:
+        """Until when it is in maintenance, RFC 3339; None: it is not."""
+        return rfc3339(self.maintenance_until_ms)
+
+    @property
     def credential_expires_at(self) -> str | None:
         """When the credential ends, RFC 3339, or None when unknown or never."""
         return rfc3339(self.credential_expires_ms)
@@ -250,6 +263,7 @@ class HealthStatus(Struct, frozen=True, gc=False):
             "stale": self.stale,
             "last_known": self.last_known.value if self.last_known else None,
             "put_off_until": self.put_off_until,
+            "maintenance_until": self.maintenance_until,
             "version": self.version,
             "latency_ms": self.latency_ms,
             "consecutive": self.consecutive,

@@ -82,8 +82,8 @@ REASON_CODES: Mapping[Reason, int] = {
 _STATUSES = {code: status for status, code in STATUS_CODES.items()}
 _FAULTS = {code: fault for fault, code in FAULT_CODES.items()}
 _REASONS = {code: reason for reason, code in REASON_CODES.items()}
-_CREDITED = {Status.HEALTHY: 0, Status.DEGRADED: 1, Status.UNHEALTHY: 2}
-"""Where each state's seconds are; 3 is maintenance. Unknown is what nobody is credited with."""
+_CREDITED, _MAINTENANCE = {Status.HEALTHY: 0, Status.DEGRADED: 1, Status.UNHEALTHY: 2}, 3
+"""Where each state's seconds are. Unknown is what nobody is credited with."""
 
 _HEADER, _ENTRY, _TURN = Struct(">BBBBIIII"), Struct(">IIIBB6s"), Struct(">IBB")
 _BUCKETS = Struct(">48H")
@@ -218,8 +218,12 @@ def _in_force(record: Record | None) -> Stretch | None:
     """What a record says of the time after its newest check; None when that is unknown."""
     if record is None or record.kind is not Kind.CHECKED or record.newest is None:
         return None
-    state, start = _CREDITED.get(record.status), record.newest.checked_ms // 1000
-    return None if state is None else (state, start, max(start, record.fresh_until_ms // 1000))
+    checked_ms = record.newest.checked_ms
+    start, end = checked_ms // 1000, max(checked_ms, record.fresh_until_ms) // 1000
+    if record.maintenance_ms > checked_ms:
+        return _MAINTENANCE, start, end
+    state = _CREDITED.get(record.status)
+    return None if state is None else (state, start, end)
 
 
 def _open(record: Record | None, last: int, now: int) -> Stretch:

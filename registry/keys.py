@@ -32,6 +32,9 @@ INCIDENTS = f"{PREFIX}:incidents"
 INCIDENT_LOG = f"{PREFIX}:incident-log"
 """Stream of incidents opened and closed."""
 
+MAINTENANCE = f"{PREFIX}:maintenance"
+"""String: the maintenance windows, as JSON."""
+
 AUDITED = f"{PREFIX}:audited"
 """Hash: shard → the last transition that the audit log has."""
 

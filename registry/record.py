@@ -37,8 +37,9 @@ class Record(Struct, frozen=True, gc=False, omit_defaults=True):
     `revision` and `fence` order writes. `verdict` is the check that the effective verdict rests on, `raw` the
     newest check where its own verdict is another. `failures` counts transient failures in a row, `successes`
     usable checks in a row, `consecutive` checks in a row with the same raw outcome. Times are Unix milliseconds;
-    an `authenticated_ms` of None is that of `verdict`, see `last_authenticated_ms`. Only what is `Kind.CHECKED` has a
-    verdict and a status: the defaults below keep the records of healthy pairs short.
+    an `authenticated_ms` of None is that of `verdict`, see `last_authenticated_ms`; the newest check fell into
+    maintenance up to `maintenance_ms`, if that is not 0. Only what is `Kind.CHECKED` has a verdict and a status: the
+    defaults below keep the records of healthy pairs short.
     """
 
     revision: int = named(name="rv")
@@ -55,6 +56,7 @@ class Record(Struct, frozen=True, gc=False, omit_defaults=True):
     authenticated_ms: int | None = named(name="a", default=None)
     verdict: Verdict | None = named(name="v", default=None)
     raw: Verdict | None = named(name="w", default=None)
+    maintenance_ms: int = named(name="mt", default=0)
 
     @property
     def head(self) -> str:
@@ -155,7 +157,7 @@ def seen(pair: Pair, record: Record, now_ms: int) -> HealthStatus:
         consecutive=record.consecutive,
         stale=stale,
         last_known=record.status if stale else None,
-        kept=Details(record.verdict, record.raw),
+        kept=Details(record.verdict, record.raw, record.maintenance_ms),
     )
 
 

@@ -20,6 +20,7 @@ from registry.clock import SharedClock
 from registry.connection import Redis, execute, script
 from registry.health import Fault, Reason, Verdict
 from registry.ids import Pair
+from registry.maintenance import MaintenanceBoard, Window, until
 from registry.pace import Pace, fresh_until, hard_ttl, next_due
 from registry.record import Kind, Record, decode, encode, shortened
 from registry.schedule import Task
@@ -60,6 +61,7 @@ class Recorder:
     """Writes outcomes. Safe to call twice with the same outcome: the second time changes nothing."""
 
     def __init__(self, redis: Redis, clock: SharedClock, settings: Settings) -> None:
+        self._board, self._windows = MaintenanceBoard(redis), tuple[Window, ...]()
         self._redis, self._clock, self._shards = redis, clock, settings.shards
         self._pace = Pace.of(settings)
         self._rules = Thresholds(settings.unhealthy_threshold, settings.healthy_threshold, self._pace.interval)
@@ -72,6 +74,7 @@ class Recorder:
             along: commands that are sent together with them.
         """
         written: dict[Pair, Record] = {}
+        self._windows = await self._board.current()
         async with self._redis.pipeline(transaction=False) as own:
             pipe = own if along is None else along
             for _ in range(MAX_RACES):
@@ -104,7 +107,8 @@ class Recorder:
         record = advance(previous, verdict, rules, revision=revision, fence=task.fence)
         due = next_due(task.pair, record, self._pace, now, every, task.share)
         fresh_until_ms = fresh_until(record, due, self._pace, every, task.share)
-        record = shortened(changed(record, fresh_until_ms=fresh_until_ms))
+        maintenance_ms = until(task.pair, self._windows, now) if self._windows else 0
+        record = shortened(changed(record, fresh_until_ms=fresh_until_ms, maintenance_ms=maintenance_ms))
         ttl = hard_ttl(task.pair, record.fresh_until_ms, now, usual)
         turned = _transition(task.pair, previous, record)
         entry = history.entry(previous, record, verdict, turned=bool(turned)) if self._history else b""

@@ -27,10 +27,13 @@ def test_imports_point_one_way() -> None:
 @pytest.mark.parametrize(
     ("package", "home"),
     [
-        ("google.cloud.firestore", ("registry/stores/firestore", "registry/audit/firestore.py")),
+        (
+            "google.cloud.firestore",
+            ("registry/stores/firestore", "registry/audit/firestore.py", "registry/notes/firestore.py"),
+        ),
         ("google.cloud.secretmanager", "registry/secrets/gcp.py"),
         ("celery", "worker"),
-        ("sqlite3", ("registry/stores", "registry/audit/sqlite.py")),
+        ("sqlite3", ("registry/stores", "registry/audit/sqlite.py", "registry/notes/sqlite.py")),
         ("supervisor", "worker"),
     ],
 )

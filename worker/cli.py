@@ -17,6 +17,7 @@ from worker.commands.down import down
 from worker.commands.exits import BadInput, Failed, exit_of
 from worker.commands.health import health
 from worker.commands.history import history
+from worker.commands.maintenance import maintenance
 from worker.commands.metrics import metrics
 from worker.commands.outdated import outdated
 from worker.commands.status import status
@@ -45,6 +46,7 @@ app.add_typer(tenants, name="tenants")
 app.add_typer(config, name="config")
 app.add_typer(audit, name="audit")
 app.add_typer(webhooks, name="webhooks")
+app.add_typer(maintenance, name="maintenance")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

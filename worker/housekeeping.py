@@ -79,6 +79,7 @@ async def reconcile(parts: Parts, owner: str) -> bool:
         return False
     try:
         await parts.reconciler.run()
+        await parts.maintenance.copy()
     except StoreUnavailable as error:
         log.warning("store_unavailable", error=str(error))
         return False

@@ -10,7 +10,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from registry.health import HealthStatus, Status
-from registry.ids import SYSTEM
+from registry.ids import SYSTEM, Pair
 from registry.recording import LATENCY_BUCKETS_MS
 from worker.families import counter, gauge, histogram
 from worker.lags import LOOP, STAGES, buckets
@@ -42,6 +42,7 @@ def shard_families(snapshot: ShardSnapshot, *, tenants: bool) -> Iterator[Metric
     yield from _aggregates(snapshot.statuses)
     if tenants:
         yield from _pairs(snapshot.statuses)
+    yield _maintenance(snapshot.maintenance, tenants=tenants)
     yield from _checks(snapshot.counters)
 
 
@@ -75,6 +76,7 @@ def platform_families(snapshot: PlatformSnapshot) -> Iterator[Metric]:
         connector = incident.endpoint.partition("|")[0]
         incidents.add_metric([incident.kind, connector, incident.endpoint, incident.kind.fault], incident.tenants)
     yield incidents
+    yield from _webhooks(snapshot)
     for name, value in (
         ("registry_check_processes", snapshot.children),
         ("registry_work_limit_seconds", snapshot.work_limit),
@@ -86,6 +88,18 @@ def platform_families(snapshot: PlatformSnapshot) -> Iterator[Metric]:
         single = gauge(name)
         single.add_metric([], value)
         yield single
+
+
+def _webhooks(snapshot: PlatformSnapshot) -> Iterator[Metric]:
+    behind, messages = gauge("registry_webhook_behind_seconds"), counter("registry_webhook_messages_total")
+    for row in snapshot.webhooks:
+        waited = 0 if row.oldest_ms is None else max(0, snapshot.now_ms - row.oldest_ms)
+        behind.add_metric([row.webhook], waited / 1000)
+        for outcome, count in (("delivered", row.delivered), ("failed", row.failed), ("dead", row.dead)):
+            messages.add_metric([row.webhook, outcome], count)
+    cut_off = counter("registry_transitions_lost_total")
+    cut_off.add_metric([], snapshot.transitions_lost)
+    return iter((behind, messages, cut_off))
 
 
 def _lags(facts: Mapping[str, int]) -> Iterator[Metric]:
@@ -120,6 +134,14 @@ def _pairs(statuses: Iterable[HealthStatus]) -> Iterator[Metric]:
         if row.quota is not None and row.quota.limit > 0:
             quota.add_metric(labels, row.quota.remaining / row.quota.limit)
     return iter((health, status, checked, expires, quota))
+
+
+def _maintenance(pairs: Iterable[Pair], *, tenants: bool) -> Metric:
+    family = gauge("registry_connector_maintenance")
+    for pair in sorted(pairs):
+        if tenants or pair.is_service:
+            family.add_metric([pair.connector, pair.tenant], 1)
+    return family
 
 
 def _checks(counters: Mapping[str, int]) -> Iterator[Metric]:

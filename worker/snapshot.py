@@ -15,8 +15,10 @@ from registry.connection import AWAY, connect
 from registry.health import HealthStatus, Reason
 from registry.ids import SYSTEM, Pair
 from registry.incidents import Incident, open_incidents
+from registry.maintenance import MaintenanceBoard, until
 from registry.record import absent, decode, seen
 from registry.settings import Settings
+from worker.events.standing import Standing, lost, standings
 from worker.flight import limit, look
 from worker.lags import recent
 
@@ -26,10 +28,14 @@ QUEUES = ("dispatch", "checks", "publish")
 
 @dataclass(frozen=True, slots=True)
 class ShardSnapshot:
-    """The effective verdicts of a shard's pairs, and its counters (``checks|github|ok`` → 12)."""
+    """The effective verdicts of a shard's pairs, and its counters (``checks|github|ok`` → 12).
+
+    `maintenance` are the pairs that are in maintenance.
+    """
 
     statuses: tuple[HealthStatus, ...]
     counters: Mapping[str, int]
+    maintenance: frozenset[Pair] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +59,8 @@ class PlatformSnapshot:
     running: int
     children: int
     incidents: Sequence[Incident]
+    webhooks: Sequence[Standing]
+    transitions_lost: int
     shards: int
     now_ms: int
 
@@ -66,7 +74,11 @@ async def shard_snapshot(parts: Parts, shard: int) -> ShardSnapshot:
         async for page in parts.schedule.pairs(connector, shard):
             async for status in _statuses(parts, shard, page):
                 seen_pairs[Pair(status.connector, status.tenant_id or "*")] = status
-    return ShardSnapshot(tuple(seen_pairs.values()), _numbers(await parts.redis.hgetall(keys.counters(shard))))
+    windows, now = await MaintenanceBoard(parts.redis).current(), parts.clock.now_ms()
+    announced = frozenset(pair for pair in seen_pairs if until(pair, windows, now)) if windows else frozenset()
+    return ShardSnapshot(
+        tuple(seen_pairs.values()), _numbers(await parts.redis.hgetall(keys.counters(shard))), announced
+    )
 
 
 async def whole_snapshot(parts: Parts) -> ShardSnapshot:
@@ -75,7 +87,8 @@ async def whole_snapshot(parts: Parts) -> ShardSnapshot:
     counters: Counter[str] = Counter()
     for shard in shards:
         counters.update(shard.counters)
-    return ShardSnapshot(tuple(status for shard in shards for status in shard.statuses), counters)
+    announced = frozenset(pair for shard in shards for pair in shard.maintenance)
+    return ShardSnapshot(tuple(status for shard in shards for status in shard.statuses), counters, announced)
 
 
 async def platform_snapshot(parts: Parts) -> PlatformSnapshot:
@@ -99,6 +112,8 @@ async def platform_snapshot(parts: Parts) -> PlatformSnapshot:
         running=sum(int(running.get(child, 0)) for child in children),
         children=len(children),
         incidents=await open_incidents(parts.redis),
+        webhooks=await standings(parts),
+        transitions_lost=await lost(parts),
         shards=parts.settings.shards,
         now_ms=now,
     )

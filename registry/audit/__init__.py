@@ -33,6 +33,8 @@ class Action(StrEnum):
     """A process read a pair's secrets for the first time."""
     TRANSITION = "transition"
     """A pair's effective status or reason changed."""
+    MAINTENANCE_ANNOUNCED = "maintenance_announced"
+    MAINTENANCE_ENDED = "maintenance_ended"
     RECORDS_LOST = "records_lost"
     """So many records could not be written while the sink was away."""
 

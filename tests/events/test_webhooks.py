@@ -30,6 +30,8 @@ from worker.events.retention import trim
 from worker.events.telling import Rules
 from worker.events.webhooks import load_webhooks
 from worker.incidents import _write
+from worker.metrics import platform_families
+from worker.snapshot import platform_snapshot
 
 KEY = b"0123456789abcdef0123456789abcdef"
 SECRET = f"whsec_{base64.b64encode(KEY).decode()}"
@@ -329,3 +331,42 @@ def test_addresses_and_keys_come_from_files_and_are_never_shown(tmp_path: Path) 
     assert "T0KEN" not in repr(made)
     assert SECRET not in repr(made)
     assert Fault.TENANT not in made.faults
+
+
+async def test_nobody_is_told_of_what_was_announced_but_of_what_is_left_of_it(
+    parts: Parts, receiver: Receiver, tells: Tells
+) -> None:
+    telling = tells({"ops": {"url": receiver.url}})
+    await telling.tell()
+    now = parts.clock.now_ms()
+    window = await parts.maintenance.add(actor="ann", starts_ms=now, ends_ms=now + 3_600_000, connector="github")
+    await turn(parts, Reason.SLOW)
+    await turn(parts, Reason.VENDOR_ERROR, "globex", times=2)
+    await turn(parts, Reason.OK, "globex")
+    outage = Incident(IncidentKind.OUTAGE, "github|api.github.com", now, now, 12, "no usable answer")
+    await _write(parts, [], [outage])
+    await telling.tell()
+    assert receiver.got == []
+    await parts.maintenance.end(window.id, actor="ann")
+    await turn(parts, Reason.SLOW)
+    await telling.retry("ops")
+    assert [event["subject"] for event in receiver.events] == ["acme/github"]
+
+
+async def test_the_metrics_tell_who_is_behind_and_what_was_given_up(
+    parts: Parts, receiver: Receiver, tells: Tells
+) -> None:
+    receiver.statuses = [400]
+    telling = tells({"ops": {"url": receiver.url}})
+    await telling.tell()
+    await turn(parts, Reason.SLOW)
+    await telling.tell()
+    families = {family.name: family.samples for family in platform_families(await platform_snapshot(parts))}
+    (behind,) = families["registry_webhook_behind_seconds"]
+    assert behind.labels == {"webhook": "ops"}
+    assert behind.value > 0
+    counts = {sample.labels["outcome"]: sample.value for sample in families["registry_webhook_messages"]}
+    assert counts == {"delivered": 0, "failed": 1, "dead": 0}
+    await telling.retry("ops")
+    families = {family.name: family.samples for family in platform_families(await platform_snapshot(parts))}
+    assert families["registry_webhook_behind_seconds"][0].value == 0

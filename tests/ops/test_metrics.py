@@ -16,6 +16,7 @@ from registry.keys import INCIDENTS, PLATFORM
 from registry.recording import Outcome
 from registry.settings import Settings
 from tests.test_schedule import enter
+from worker.events import box
 from worker.families import FAMILIES
 from worker.publish import exposition
 
@@ -36,6 +37,9 @@ async def exposed(settings: Settings) -> AsyncIterator[list[Metric]]:
     await parts.redis.hset(PLATFORM, "dispatch_ms", str(parts.clock.now_ms()))
     incident = Incident(IncidentKind.OUTAGE, "github|api.github.com", 1, 1, 5, "no usable answer")
     await parts.redis.hset(INCIDENTS, incident.id, dump(incident))
+    await parts.redis.hset(box.SENT, "ops", "0-0")
+    now = parts.clock.now_ms()
+    await parts.maintenance.add(actor="ann", starts_ms=now, ends_ms=now + 60_000, tenant="acme")
     yield list((await exposition(parts)).collect())
     await parts.aclose()
 

@@ -17,8 +17,9 @@ from redis.typing import EncodableT
 from registry import keys
 from registry.bootstrap import Parts
 from registry.health import Fault, HealthStatus, Reason, Status
-from registry.ids import Pair
+from registry.ids import SYSTEM, Pair
 from registry.incidents import Incident, open_incidents
+from registry.maintenance import MaintenanceBoard, Window, until
 from registry.record import decode, seen
 from worker.events import box
 from worker.events.message import Message, MessageType
@@ -65,15 +66,18 @@ async def gather(parts: Parts, rules: Rules, fenced: Fenced | None = None) -> in
     turned_pairs = [turn.pair for turn in news.turns]
     pairs = list(dict.fromkeys([*turned_pairs, *(Pair.parse(name.decode()) for name in waiting)]))
     states = await _remembered(parts, pairs)
+    windows = await MaintenanceBoard(parts.redis).current()
+    muted = {pair for pair in pairs if until(pair, windows, now)}
     told: list[tuple[Pair, Told]] = []
     for pair, turn in zip(turned_pairs, news.turns, strict=True):
-        states[pair], more = turned(states[pair], turn, rules)
+        states[pair], more = turned(states[pair], turn, rules, muted=pair in muted)
         told += [(pair, what) for what in more]
     statuses = await _statuses(parts, {pair for pair, _ in told} | {p for p in pairs if states[p].waiting})
     for pair in pairs:
-        states[pair], more = settled(states[pair], statuses.get(pair), now, rules)
+        states[pair], more = settled(states[pair], statuses.get(pair), now, rules, muted=pair in muted)
         told += [(pair, what) for what in more]
     incidents = await open_incidents(parts.redis) if told else ()
+    news.messages = [message for message in news.messages if not _announced(message, windows, now)]
     news.messages += [_message(what, statuses.get(pair), incidents) for pair, what in told]
     await _write(parts, news, states, now, rules, fenced)
     return len(news.messages)
@@ -186,6 +190,11 @@ def _message(told: Told, now: HealthStatus | None, incidents: Iterable[Incident]
         turn.fault,
         explained=cause is not None,
     )
+
+
+def _announced(message: Message, windows: Sequence[Window], now_ms: int) -> bool:
+    """Is this an incident of a connector that is in maintenance for everybody?"""
+    return message.connector is not None and until(Pair(message.connector, SYSTEM), windows, now_ms) > 0
 
 
 def _touches(incident: Incident, connector: str) -> bool:

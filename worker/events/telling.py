@@ -106,12 +106,14 @@ Told = tuple[MessageType, Turn, tuple[Status, Reason] | None]
 """What to tell: the turn, and what was told before it."""
 
 
-def turned(state: Telling, turn: Turn, rules: Rules) -> tuple[Telling, list[Told]]:
-    """A pair has turned."""
+def turned(state: Telling, turn: Turn, rules: Rules, *, muted: bool = False) -> tuple[Telling, list[Told]]:
+    """A pair has turned. While it is `muted`, in maintenance, nothing is told, and nothing counts as flapping."""
     if turn.reason is Reason.NOT_CHECKED:
         return state, []  # a changed configuration's first check is about to tell more
     if turn.ends:
         return IDLE, [(MessageType.TRANSITION, turn, state.told)] if state.told else []
+    if muted:
+        return msgspec.structs.replace(state, waiting=turn), []
     recent = (*_recent(state, turn.at_ms, rules), turn.at_ms)
     state = msgspec.structs.replace(state, turned_ms=recent, waiting=turn)
     if state.flapping:
@@ -123,9 +125,13 @@ def turned(state: Telling, turn: Turn, rules: Rules) -> tuple[Telling, list[Told
     return _tell(state, turn)
 
 
-def settled(state: Telling, current: HealthStatus | None, now_ms: int, rules: Rules) -> tuple[Telling, list[Told]]:
+def settled(
+    state: Telling, current: HealthStatus | None, now_ms: int, rules: Rules, *, muted: bool = False
+) -> tuple[Telling, list[Told]]:
     """Time has passed for a pair that is remembered; `current` is its verdict, None while that cannot be read."""
     waiting = state.waiting
+    if muted:
+        return state, []
     if state.flapping:
         if now_ms - max(state.turned_ms, default=0) < rules.quiet_ms or waiting is None:
             return state, []
