@@ -1,0 +1,113 @@
+"""What a batch asks of its servers, counted on the wire to Redis and at the configuration store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from registry import keys
+from registry.bootstrap import Parts, assemble
+from registry.ids import Pair
+from registry.settings import Settings
+from tests.fixtures_redis import RedisServer
+from tests.plugin import Plugin, plugin_config
+from worker.batch import Batch, batched
+from worker.monitor import Monitor
+
+TENANTS = [f"t{number}" for number in range(40)]
+
+
+class Wire:
+    """Stands between a client and Redis, and counts how often the client speaks after Redis has answered."""
+
+    def __init__(self, server: RedisServer) -> None:
+        self._server, self.turns = server, 0
+        self.connections: set[asyncio.Task[None]] = set()
+
+    def connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections.add(asyncio.create_task(self.serve(reader, writer)))
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        answers, questions = await asyncio.open_unix_connection(str(self._server.socket))
+        answered = True
+
+        async def ask() -> None:
+            nonlocal answered
+            while data := await reader.read(1 << 16):
+                self.turns, answered = self.turns + answered, False
+                questions.write(data)
+            questions.close()
+
+        async def answer() -> None:
+            nonlocal answered
+            while data := await answers.read(1 << 16):
+                answered = True
+                writer.write(data)
+            writer.close()
+
+        await asyncio.gather(ask(), answer())
+        await asyncio.gather(writer.wait_closed(), questions.wait_closed())
+
+
+@pytest.fixture
+async def wire(redis_server: RedisServer, tmp_path: Path) -> AsyncIterator[Wire]:
+    made = Wire(redis_server)
+    async with await asyncio.start_unix_server(made.connect, tmp_path / "wire.sock"):
+        yield made
+    await asyncio.gather(*made.connections)
+
+
+@pytest.fixture
+async def parts(settings: Settings, wire: Wire, tmp_path: Path) -> AsyncIterator[Parts]:
+    assembled = assemble(settings.model_copy(update={"redis_url": f"unix://{tmp_path / 'wire.sock'}?db=1"}))
+    assembled.catalog.register("plugin", Plugin)
+    yield assembled
+    await assembled.aclose()
+
+
+@pytest.fixture
+async def batch(parts: Parts) -> Batch:
+    """A batch of pairs in every shard, each of which was checked before."""
+    for tenant in TENANTS:
+        await parts.configurations.set(Pair("plugin", tenant), plugin_config(), actor="test")
+    await Monitor(parts).check_batch(await claimed(parts))
+    await parts.schedule.release([Pair("plugin", tenant) for tenant in TENANTS])
+    return await claimed(parts)
+
+
+async def claimed(parts: Parts) -> Batch:
+    (batch,) = batched(await parts.schedule.claim({"plugin": 100}), 100)
+    assert len(list(batch.pairs())) == len(TENANTS)
+    return batch
+
+
+async def test_a_batch_is_one_round_trip_to_read_and_one_to_write(parts: Parts, wire: Wire, batch: Batch) -> None:
+    before = wire.turns
+    await Monitor(parts).check_batch(batch)
+    assert wire.turns - before == 2
+    assert all(status.healthy for status in [await parts.cache.status(pair) for pair in batch.pairs()])
+
+
+async def test_a_redis_that_has_forgotten_the_scripts_is_told_them_and_nothing_is_counted_twice(
+    parts: Parts, batch: Batch
+) -> None:
+    before = await checks(parts)
+    await parts.redis.script_flush()
+    await Monitor(parts).check_batch(batch)
+    assert await checks(parts) - before == len(TENANTS)
+
+
+async def checks(parts: Parts) -> int:
+    """How many checks are counted."""
+    shards = range(parts.settings.shards)
+    return sum([int(await parts.redis.hget(keys.counters(shard), "checks|plugin|ok") or 0) for shard in shards])
+
+
+async def test_a_steady_batch_asks_the_configuration_store_for_nothing(parts: Parts, batch: Batch) -> None:
+    for pair in batch.pairs():
+        await parts.store.delete_config(pair, actor="test")  # behind everybody's back: who asked would know
+    await Monitor(parts).check_batch(batch)
+    assert all(status.healthy for status in [await parts.cache.status(pair) for pair in batch.pairs()])
