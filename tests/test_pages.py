@@ -22,11 +22,9 @@ from registry.pages import LIMIT, chosen
 from registry.reading import Reading
 from registry.settings import Settings
 from tests.fixtures_redis import RedisServer
+from tests.fixtures_wire import Wire
 from tests.test_cache import checked, filled
-from tests.test_round_trips import Wire, wire
 from tests.test_schedule import enter
-
-__all__ = ["wire"]
 
 TENANTS = ["ACME", "acme", "acme-1", "acme:eu", "acme.x", "b", "globex", "zz9"]
 

@@ -14,10 +14,8 @@ from registry.health import Reason
 from registry.ids import Pair
 from registry.reading import Reading
 from registry.settings import Settings
+from tests.fixtures_wire import Wire
 from tests.test_cache import checked, filled
-from tests.test_round_trips import Wire, wire
-
-__all__ = ["wire"]
 
 NAMES = ("github", "linear", "slack")
 
