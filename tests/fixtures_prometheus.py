@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
-import socket
 import subprocess
 import urllib.request
 from collections.abc import Iterator
@@ -26,13 +26,6 @@ def binary(name: str, package: str) -> str:
     return path
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def fetched(url: str) -> str:
     with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - the tests' own loopback servers
         text: str = answer.read().decode()
@@ -48,24 +41,34 @@ def _ready(url: str) -> bool:
 
 @contextmanager
 def running(name: str, *options: str, directory: Path) -> Iterator[str]:
-    """A server of Prometheus' family (the program's and the package's name) on loopback; its URL, once it is ready."""
-    address, log = f"127.0.0.1:{free_port()}", directory / f"{name}.log"
+    """A server of Prometheus' family (the program's and the package's name) on loopback; its URL, once it is ready.
+
+    It takes a free port by itself and logs which: one that is chosen before could be taken by another meanwhile.
+    """
+    log = directory / f"{name}.log"
     with log.open("wb") as out:
-        command = [binary(name, name), f"--web.listen-address={address}", *options]
+        command = [binary(name, name), "--web.listen-address=127.0.0.1:0", *options]
         process = subprocess.Popen(command, stdout=out, stderr=out, cwd=directory)
         try:
-            while not _ready(f"http://{address}"):
+            url = ""
+            while not url or not _ready(url):
                 assert process.poll() is None, log.read_text()
-            yield f"http://{address}"
+                found = re.search(r'"Listening on" address=(\S+)', log.read_text())
+                url = f"http://{found[1]}" if found else ""
+            yield url
         finally:
             process.kill()
             process.wait()
 
 
+MEMORY_ONLY = "--persistence.file="
+"""Debian's Pushgateway would otherwise share one file with every other one of this machine, past and present."""
+
+
 @pytest.fixture(scope="session")
 def pushgateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a Pushgateway of the tests' own."""
-    with running("prometheus-pushgateway", directory=tmp_path_factory.mktemp("pushgateway")) as url:
+    with running("prometheus-pushgateway", MEMORY_ONLY, directory=tmp_path_factory.mktemp("pushgateway")) as url:
         yield url
 
 

@@ -21,7 +21,7 @@ import pytest
 import yaml
 
 from tests.e2e.test_up import CONNECTORS, TENANTS, System, eventually, started
-from tests.fixtures_prometheus import fetched, running
+from tests.fixtures_prometheus import MEMORY_ONLY, fetched, running
 from tests.ops.dashboard import filled, queries, variables
 from tests.ops.rules import ROOT, RULES
 
@@ -105,7 +105,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
         running_now.callback(inbox.server_close)
         running_now.callback(inbox.shutdown)
         threading.Thread(target=inbox.serve_forever, daemon=True).start()
-        pushgateway = running_now.enter_context(running("prometheus-pushgateway", directory=directory))
+        pushgateway = running_now.enter_context(running("prometheus-pushgateway", MEMORY_ONLY, directory=directory))
         system = started(tmp_path_factory.mktemp("up"), PUSHGATEWAY_URL=pushgateway, **PACE)
         running_now.callback(ended, system)
         alerting(directory, f"http://127.0.0.1:{inbox.server_port}")
