@@ -1,7 +1,7 @@
 """The schedule of the background work, as data: one entry a task, none a tenant.
 
-Every entry expires before its next turn, so that a stopped worker finds no backlog of ticks. Two beats may run: a
-duplicated tick does no harm.
+Every entry expires, so that a worker that was stopped for long finds a short backlog of ticks. Two beats may run: a
+duplicated tick does no harm, and neither does a late one.
 """
 
 from __future__ import annotations
@@ -9,6 +9,10 @@ from __future__ import annotations
 from typing import TypedDict
 
 from registry.settings import Settings
+
+TICK_LIFE = 60.0
+"""Seconds a tick may wait for its worker. The clocks of two machines may differ by as much, and what a slow Redis
+delays is still done: if a tick ended with its own turn, a worker that is behind would only ever throw ticks away."""
 
 
 class Entry(TypedDict):
@@ -35,4 +39,4 @@ def beat_schedule(settings: Settings) -> dict[str, Entry]:
 
 
 def _every(seconds: float, task: str, *, queue: str) -> Entry:
-    return {"task": task, "schedule": seconds, "options": {"queue": queue, "expires": max(seconds, 1.0)}}
+    return {"task": task, "schedule": seconds, "options": {"queue": queue, "expires": max(seconds, TICK_LIFE)}}

@@ -34,12 +34,18 @@ class RedisServer:
         return f"unix://{self.socket}?db={database}"
 
     def start(self, *options: str) -> None:
+        """Start it and wait until it answers."""
+        self.launch(*options)
+        with self.client() as client:
+            while not _answers(client):
+                assert self.process is not None
+                assert self.process.poll() is None, self.process.stdout and self.process.stdout.read()
+
+    def launch(self, *options: str) -> None:
+        """Start it."""
         command = [self.binary, "--port", "0", "--unixsocket", str(self.socket), "--dir", str(self.directory)]
         command += ["--save", "", "--loglevel", "warning", *options]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        with self.client() as client:
-            while not _answers(client):
-                assert self.process.poll() is None, self.process.stdout and self.process.stdout.read()
 
     def client(self, database: int = 1) -> redis.Redis:
         return redis.Redis(unix_socket_path=str(self.socket), db=database)
