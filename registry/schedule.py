@@ -335,7 +335,7 @@ def _scheduled(pair: Pair, wire: bytes) -> Scheduled | None:
         return Scheduled(pair, int(revision), _config(kept, pair))
     except ValidationError as error:
         log.warning("unreadable_configuration", pair=str(pair), fields=[row["loc"] for row in error.errors()])
-    except ValueError as error:
+    except (ValueError, LookupError, TypeError) as error:
         log.warning("unreadable_configuration", pair=str(pair), error=type(error).__name__)
     return None
 

@@ -5,7 +5,8 @@
 --       ('' any; over another one the old verdict is void)
 -- Returns 1, or 0 when this revision or a newer one is already there, or a newer one was removed.
 local known = redis.call('HGET', KEYS[3], ARGV[1])
-if known and tonumber(string.match(known, '^%d+')) >= tonumber(ARGV[3]) then return 0 end
+local over = known and string.match(known, '^%d+') or '0'  -- what cannot be read is as good as nothing
+if known and tonumber(over) >= tonumber(ARGV[3]) then return 0 end
 local old = redis.call('GET', KEYS[1]) or ''
 local gone = string.match(old, '^{"rv":(%d+),"fe":%d+,"k":"g"}')
 if gone and tonumber(gone) > tonumber(ARGV[3]) then return 0 end
@@ -24,7 +25,6 @@ local due = tonumber(ARGV[6])
 if due == 0 then due = now end
 redis.call('ZADD', KEYS[2], due, ARGV[1])
 
-local over = known and string.match(known, '^%d+') or '0'
 if ARGV[5] == '1' or (ARGV[11] ~= '' and ARGV[11] ~= over) then
   local fence = math.max(time[1] * 1000000 + time[2], tonumber(redis.call('GET', KEYS[5]) or 0) + 1)
   redis.call('SET', KEYS[5], string.format('%.0f', fence))

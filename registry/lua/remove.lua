@@ -3,7 +3,7 @@
 -- ARGV: tenant, connector, revision, ttl of the tombstone (ms), who removes it, cap of changes, cap of events
 -- Returns 1, or 0 when a newer revision is there, or was removed.
 local known = redis.call('HGET', KEYS[3], ARGV[1])
-if known and tonumber(string.match(known, '^%d+')) > tonumber(ARGV[3]) then return 0 end
+if known and tonumber(string.match(known, '^%d+') or 0) > tonumber(ARGV[3]) then return 0 end
 local old = redis.call('GET', KEYS[1]) or ''
 local gone = string.match(old, '^{"rv":(%d+),"fe":%d+,"k":"g"}')
 if gone and tonumber(gone) > tonumber(ARGV[3]) then return 0 end

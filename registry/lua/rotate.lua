@@ -19,7 +19,7 @@ if body.v then
   event = string.format(event, ARGV[2], ARGV[1], body.s or 'healthy', body.r or 'ok', now, fence)
   redis.call('XADD', KEYS[6], 'MAXLEN', '~', ARGV[6], '*', 'transition', event)
 end
-local waiting = string.format('{"rv":%s,"fe":%.0f,"k":"w"}', string.match(known, '^%d+'), fence)
+local waiting = string.format('{"rv":%s,"fe":%.0f,"k":"w"}', string.match(known, '^%d+') or '0', fence)
 redis.call('SET', KEYS[1], waiting, 'PX', ARGV[3])
 redis.call('ZADD', KEYS[2], now, ARGV[1])
 return 1
