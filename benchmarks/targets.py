@@ -1,0 +1,125 @@
+"""What checks and probes are aimed at in a benchmark: nginx with GitHub's documented answer, plain and behind TLS."""
+
+from __future__ import annotations
+
+import datetime as dt
+import ipaddress
+import json
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+PATH = "/rate_limit"
+RATE = {"limit": 5000, "used": 1, "remaining": 4999, "reset": 1_890_000_000}
+ANSWER = json.dumps({"resources": {"core": RATE, "search": RATE, "graphql": RATE}, "rate": RATE})
+HEADERS = {
+    "X-OAuth-Scopes": "repo, read:org",
+    "X-RateLimit-Limit": "5000",
+    "X-RateLimit-Remaining": "4999",
+    "X-GitHub-Request-Id": "ABCD:1234",
+}
+CONF = """
+daemon off; worker_processes 2; pid {at}/pid; error_log {at}/error.log;
+events {{ worker_connections 8192; }}
+http {{
+  access_log off; keepalive_requests 1000000000; keepalive_timeout 600s;
+  client_body_temp_path {at}/b; proxy_temp_path {at}/p; fastcgi_temp_path {at}/f; uwsgi_temp_path {at}/u;
+  scgi_temp_path {at}/s;
+  server {{
+    listen 127.0.0.1:{plain}; listen 127.0.0.1:{tls} ssl;
+    ssl_certificate {at}/cert.pem; ssl_certificate_key {at}/key.pem;
+    location {path} {{ default_type "application/json; charset=utf-8"; {headers} return 200 '{answer}'; }}
+  }}
+}}
+"""
+
+
+@dataclass(frozen=True)
+class Target:
+    """The running nginx: its two addresses, and the certificate to trust."""
+
+    plain: str
+    tls: str
+    certificate: Path
+
+
+@contextmanager
+def nginx() -> Iterator[Target]:
+    """nginx of the benchmark's own, from the Debian package (``ops/install-bench-servers.sh``)."""
+    with tempfile.TemporaryDirectory(prefix="cr-nginx-") as directory:
+        at, plain, tls = Path(directory), free_port(), free_port()
+        _certify(at)
+        headers = " ".join(f'add_header {name} "{value}";' for name, value in HEADERS.items())
+        text = CONF.format(at=at, plain=plain, tls=tls, path=PATH, headers=headers, answer=ANSWER)
+        (at / "nginx.conf").write_text(text)
+        process = subprocess.Popen(["/usr/sbin/nginx", "-c", str(at / "nginx.conf")], stderr=subprocess.DEVNULL)
+        try:
+            for port in (plain, tls):
+                while not listening(port):
+                    assert process.poll() is None, (at / "error.log").read_text()
+            yield Target(f"http://127.0.0.1:{plain}", f"https://127.0.0.1:{tls}", at / "cert.pem")
+        finally:
+            process.terminate()
+            process.wait()
+
+
+@contextmanager
+def blackbox(target: Target) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """A blackbox exporter that trusts the target's certificate: the address of its probes, and its process."""
+    with tempfile.TemporaryDirectory(prefix="cr-blackbox-") as directory:
+        config, port = Path(directory) / "blackbox.yml", free_port()
+        http = {"preferred_ip_protocol": "ip4", "tls_config": {"ca_file": str(target.certificate)}}
+        config.write_text(json.dumps({"modules": {"get": {"prober": "http", "timeout": "10s", "http": http}}}))
+        command = ["prometheus-blackbox-exporter", f"--config.file={config}", f"--web.listen-address=127.0.0.1:{port}"]
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        try:
+            while not listening(port):
+                assert process.poll() is None
+            yield f"http://127.0.0.1:{port}/probe?module=get&target=", process
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def listening(port: int) -> bool:
+    """Does somebody listen there?"""
+    with socket.socket() as tried:
+        return tried.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _certify(at: Path) -> None:
+    key, now = ec.generate_private_key(ec.SECP256R1()), dt.datetime.now(dt.UTC)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "benchmark")])
+    here = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=2))
+        .add_extension(here, critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    (at / "cert.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    (at / "key.pem").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
