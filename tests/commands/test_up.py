@@ -134,6 +134,11 @@ def test_the_broker_stands_beside_the_cache_in_another_database(cache: str, brok
     assert environment.other_database(cache) == broker
 
 
+def test_behind_sentinel_the_broker_is_the_operators_to_name() -> None:
+    with pytest.raises(BadInput, match="BROKER_MASTER"):
+        environment.other_database("redis+sentinel://host:26379/cache/1")
+
+
 def test_a_long_or_unusual_path_has_its_socket_elsewhere(tmp_path: Path) -> None:
     assert RunDirectory(tmp_path / ".run").socket.parent == tmp_path / ".run"
     for odd in ("x" * 100, "with space", "percent%"):

@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from dotenv import dotenv_values
 
+from registry.sentinel import is_sentinel
 from registry.settings import Settings, environment, load_settings
 from worker.commands.exits import BadInput
 from worker.local import servers
@@ -168,8 +169,14 @@ class _Choice:
 
 
 def other_database(url: str) -> str:
-    """The broker on the server of the cache at `url`, in Celery's spelling: database 0, or 1 if that is taken."""
+    """The broker on the server of the cache at `url`, in Celery's spelling: database 0, or 1 if that is taken.
+
+    Raises:
+        BadInput: Celery has Sentinel's addresses and the service's name in two places, which only the operator can set.
+    """
     parts = urlsplit(url)
+    if is_sentinel(url):
+        raise BadInput("BROKER_URL: beside a Sentinel REDIS_URL, set it (sentinel://…) and BROKER_MASTER too")
     query = dict(parse_qsl(parts.query))
     taken = query.pop("db", None) or (parts.path.strip("/") if parts.scheme != "unix" else "") or "0"
     database = 1 if taken == "0" else 0
