@@ -27,6 +27,9 @@ LISTED = (
     "reads",
     "detection",
     "history",
+    "growth",
+    "memory",
+    "publishing",
 )  # fmt: skip
 """The modules that are run, in this order."""
 

@@ -1,0 +1,180 @@
+"""Redis' bytes for each pair, and whether a worker child's memory stays flat.
+
+The bytes are Redis' own ``used_memory`` at 100,000 pairs of five connectors, all checked: verdict, schedule,
+configuration and index. History and the stream of transitions are counted apart, by what it frees to delete them. A
+child's memory is that of a process that makes 1,000,000 checks of 5,000 pairs with the real `Monitor`, at its start
+(after a tenth, when every cache is full) and at its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import ClassVar, cast
+
+import structlog
+
+from benchmarks import synthetic
+from benchmarks.figures import Figure, run
+from registry.bootstrap import Parts, assemble
+from registry.check import CheckSession
+from registry.connector import ConnectorConfig, ConnectorMetadata
+from registry.ids import Pair, encoded
+from registry.schedule import Claim, Entry
+from registry.settings import Settings
+from worker.batch import Batch
+from worker.monitor import Monitor
+
+GOAL_BYTES = 700
+GOAL_HISTORY = 1_024
+FLAT = 0.03
+"""A child may have grown by so much and still be flat: allocators keep some of what was once needed."""
+
+PAGE = 200
+TENANTS = 5_000
+
+
+def figures(*, short: bool) -> list[Figure]:
+    """Bytes of Redis a pair, and the growth of a child."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    return [*asyncio.run(_redis(10_000 if short else 100_000)), _child(20_000 if short else 1_000_000)]
+
+
+async def _redis(many: int) -> list[Figure]:
+    with synthetic.redis_server() as (url, _):
+        parts = assemble(Settings.model_validate({"redis_url": url, "config_store": "memory", "audit": "memory"}))
+        empty = await _used(parts)
+        await synthetic.enter(parts, many)
+        await synthetic.check(parts, many)
+        whole = await _used(parts)
+        await _delete(parts, "cr1:*:events")
+        without_events = await _used(parts)
+        await _delete(parts, "cr1:*:h:*")
+        pairs = await _used(parts)
+        await parts.aclose()
+    each, history, event = (
+        (more - less) / many for more, less in ((pairs, empty), (without_events, pairs), (whole, without_events))
+    )
+    told = f"verdict, schedule, configuration and index, {many:,} pairs"
+    return [
+        Figure("memory", told, each, "bytes a pair", goal=f"≤ {GOAL_BYTES}", reached=each <= GOAL_BYTES),
+        Figure("memory", "history", history, "bytes a pair", goal=f"≤ {GOAL_HISTORY}", reached=history <= GOAL_HISTORY),
+        Figure("memory", "a transition in the stream of events", event, "bytes"),
+    ]
+
+
+async def _used(parts: Parts) -> int:
+    return int((await parts.redis.info("memory"))["used_memory"])
+
+
+async def _delete(parts: Parts, *patterns: str) -> None:
+    for pattern in patterns:
+        found = [key async for key in parts.redis.scan_iter(match=pattern, count=1_000)]
+        for start in range(0, len(found), 1_000):
+            await parts.redis.delete(*found[start : start + 1_000])
+
+
+class Loopback(synthetic.Plain):
+    """A connector that asks its address once."""
+
+    manifest: ClassVar[ConnectorMetadata] = ConnectorMetadata(
+        name="loopback",
+        version="1.0.0",
+        title="Loopback",
+        default_base_url="https://loopback.example.com",
+        auth_methods=("bearer",),
+        steps=("api",),
+        documentation="https://loopback.example.com/docs",
+    )
+
+    async def check(self, session: CheckSession) -> None:
+        """One GET."""
+        with session.step("api"):
+            await session.request("GET", f"{self.config.base_url}/user")
+
+
+class _Answer(asyncio.Protocol):
+    """Answers every request with the same few bytes."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        answer = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+        self._transport.write(answer * data.count(b"\r\n\r\n"))
+
+
+def _child(checks: int) -> Figure:
+    said = asyncio.run(_observed(checks))
+    first, last = said[0], said[-1]
+    grown = last / first - 1
+    return Figure(
+        "rss",
+        f"a worker child after {checks:,} checks, of {TENANTS:,} pairs by turns",
+        last / 2**20,
+        "MiB",
+        first / 2**20,
+        f"after {checks // 10:,}",
+        last / first,
+        f"≤ {1 + FLAT} ×",
+        grown <= FLAT,
+    )
+
+
+async def _observed(checks: int) -> list[int]:
+    """The child's memory at each tenth of its way, in a process of its own against a server in this one."""
+    server = await asyncio.get_running_loop().create_server(_Answer, "127.0.0.1", 0)
+    with synthetic.redis_server() as (url, _):
+        told = [str(checks), url, str(server.sockets[0].getsockname()[1])]
+        code = "import sys; from benchmarks.memory import child; child(int(sys.argv[1]), *sys.argv[2:])"
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", code, *told, cwd=Path(__file__).parent.parent, stdout=asyncio.subprocess.PIPE
+        )
+        said, _ = await process.communicate()
+        assert process.returncode == 0
+    server.close()
+    return [int(line) for line in said.split()]
+
+
+def child(checks: int, redis_url: str, port: str) -> None:
+    """What the child process does; prints its resident bytes ten times."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    asyncio.run(_check_on(checks, redis_url, port))
+
+
+async def _check_on(checks: int, redis_url: str, port: str) -> None:
+    settings = {"redis_url": redis_url, "config_store": "memory", "audit": "memory", "egress_allow": "127.0.0.0/8"}
+    parts = assemble(Settings.model_validate(settings | {"audit_reads": False}))
+    parts.catalog.register("loopback", Loopback)
+    pairs = [Pair("loopback", f"acme-customer-{n:06}") for n in range(TENANTS)]
+    auth = {"type": "bearer", "token": "env://LOOPBACK"}
+    config = ConnectorConfig.model_validate({"auth": auth, "base_url": f"http://127.0.0.1:{port}"})
+    os.environ |= {f"CONNECTOR_SECRET_{encoded(pair.tenant)}__LOOPBACK": "good" for pair in pairs}
+    await parts.schedule.put_many([Entry(pair, 1, config, reset=False) for pair in pairs])
+    monitor, made, told = Monitor(parts), 0, 0
+    while told < 10:
+        start = made % TENANTS
+        await monitor.check_batch(await _batch(parts, pairs[start : start + PAGE]))
+        made += PAGE
+        if made >= (told + 1) * checks // 10:
+            assert (await parts.cache.status(pairs[start])).healthy
+            print(synthetic.resident_bytes(), flush=True)
+            told += 1
+    await monitor.drain()
+    await parts.aclose()
+
+
+async def _batch(parts: Parts, pairs: list[Pair]) -> Batch:
+    by_shard: dict[int, list[str]] = {}
+    for pair in pairs:
+        by_shard.setdefault(parts.schedule.shard(pair), []).append(pair.tenant)
+    fence = await parts.schedule.fence(pairs[0])
+    claims = [Claim("loopback", shard, fence, tuple(tenants)) for shard, tenants in by_shard.items()]
+    return Batch(f"batch-{fence}", "loopback", tuple(claims))
+
+
+if __name__ == "__main__":
+    run(figures)
