@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -12,52 +11,12 @@ from registry import keys
 from registry.bootstrap import Parts, assemble
 from registry.ids import Pair
 from registry.settings import Settings
-from tests.fixtures_redis import RedisServer
+from tests.fixtures_wire import Wire
 from tests.plugin import Plugin, plugin_config
 from worker.batch import Batch, batched
 from worker.monitor import Monitor
 
 TENANTS = [f"t{number}" for number in range(40)]
-
-
-class Wire:
-    """Stands between a client and Redis, and counts how often the client speaks after Redis has answered."""
-
-    def __init__(self, server: RedisServer) -> None:
-        self._server, self.turns = server, 0
-        self.connections: set[asyncio.Task[None]] = set()
-
-    def connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections.add(asyncio.create_task(self.serve(reader, writer)))
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        answers, questions = await asyncio.open_unix_connection(str(self._server.socket))
-        answered = True
-
-        async def ask() -> None:
-            nonlocal answered
-            while data := await reader.read(1 << 16):
-                self.turns, answered = self.turns + answered, False
-                questions.write(data)
-            questions.close()
-
-        async def answer() -> None:
-            nonlocal answered
-            while data := await answers.read(1 << 16):
-                answered = True
-                writer.write(data)
-            writer.close()
-
-        await asyncio.gather(ask(), answer())
-        await asyncio.gather(writer.wait_closed(), questions.wait_closed())
-
-
-@pytest.fixture
-async def wire(redis_server: RedisServer, tmp_path: Path) -> AsyncIterator[Wire]:
-    made = Wire(redis_server)
-    async with await asyncio.start_unix_server(made.connect, tmp_path / "wire.sock"):
-        yield made
-    await asyncio.gather(*made.connections)
 
 
 @pytest.fixture
