@@ -161,9 +161,8 @@ async def _round(settings: Settings, producer: Celery, pairs: int, worker: int) 
     """Make every pair due, claim and send all of them, and wait until every check is written and counted."""
     async with _parts(settings) as parts:
         for shard in range(settings.shards):
-            rows = await parts.redis.zrange(keys.due(shard, "github"), 0, -1)
-            if rows:
-                await parts.redis.zadd(keys.due(shard, "github"), {str(row, "utf-8"): 1 for row in rows})
+            async for page in parts.schedule.pairs("github", shard):
+                await parts.redis.zadd(keys.due(shard, "github"), {pair.tenant: 1 for pair in page})
         wanted = await _counted(parts) + pairs
         before, started = _cpu(worker) + time.process_time(), time.perf_counter()
         with producer.producer_pool.acquire(block=True) as sender:
