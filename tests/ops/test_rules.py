@@ -78,3 +78,9 @@ def test_every_alert_has_a_severity_and_says_whose_it_is() -> None:
     for rule in alerts():
         assert rule["labels"]["severity"] in ("critical", "warning"), rule["alert"]
         assert rule["labels"]["scope"] in ("monitor", "platform", "vendor", "tenant"), rule["alert"]
+
+
+def test_nobody_is_alerted_of_what_is_in_maintenance() -> None:
+    for rule in alerts():
+        if rule["labels"]["scope"] in ("tenant", "vendor"):
+            assert 'registry_connector_maintenance{tenant_id="*"}' in rule["expr"], rule["alert"]
