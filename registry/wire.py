@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 BODILESS = ("GET", "HEAD", "OPTIONS")
@@ -24,6 +25,9 @@ HEADERS = 128
 
 HEADER_BYTES = 16_384
 """Bytes of an answer's first line, and of each header."""
+
+SPOILED = 8
+"""Connections in a row on which the vendor spoke unasked, after which it is not asked."""
 
 _ENCODINGS = "gzip, deflate"
 _CHUNK = 1 << 16
@@ -73,14 +77,11 @@ class Wire:
         Raises:
             Unread: a redirect, or more than `limit` bytes.
             ValueError: a header cannot be sent.
-            aiohttp.ClientError, OSError: there is no whole answer.
+            aiohttp.ClientError, HttpProcessingError, OSError: there is no whole answer.
         """
         start = self._start(method, url)
         request = f"{start.head}{_lines(headers)}{_length(method, body)}\r\n".encode() + body
-        try:
-            connection = await self._connector.connect(start.way, [], self._timeout)
-        except TimeoutError as error:
-            raise aiohttp.ConnectionTimeoutError from error
+        connection = await self._connection(start.way)
         try:
             answer = await self._answered(connection, request, method)
         except BaseException:
@@ -92,6 +93,18 @@ class Wire:
     async def aclose(self) -> None:
         """Close every connection."""
         await self._connector.close()
+
+    async def _connection(self, way: aiohttp.ClientRequest) -> aiohttp.connector.Connection:
+        """A connection on which nothing waits to be read: it would be taken for the answer to the next question."""
+        for _ in range(SPOILED):
+            try:
+                connection = await self._connector.connect(way, [], self._timeout)
+            except TimeoutError as error:
+                raise aiohttp.ConnectionTimeoutError from error
+            if connection.protocol is None or not connection.protocol.should_close:
+                return connection
+            connection.close()
+        raise HttpProcessingError(message="it speaks unasked")
 
     async def _answered(
         self, connection: aiohttp.connector.Connection, request: bytes, method: str
@@ -110,7 +123,7 @@ class Wire:
         message, payload = await protocol.read()
         while 100 <= message.code < 200 and message.code != 101:
             message, payload = await protocol.read()
-        if 300 <= message.code < 400 or int(message.headers.get("Content-Length", 0)) > self._limit:
+        if 300 <= message.code < 400 or _longer(message.headers.get("Content-Length", "0"), self._limit):
             raise Unread(message.code)
         return message.code, message.headers, await self._read(message.code, payload)
 
@@ -137,6 +150,11 @@ def _lines(headers: Mapping[str, str]) -> str:
         if _BROKEN.search(text):
             raise ValueError("a header must not have line breaks")
     return "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+
+
+def _longer(length: str, limit: int) -> bool:
+    """Is a body of this announced length too long? Nobody pads it with so many zeros that it cannot be a number."""
+    return len(length) > 20 or int(length) > limit
 
 
 def _length(method: str, body: bytes) -> str:

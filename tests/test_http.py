@@ -124,6 +124,53 @@ async def test_a_connection_whose_answer_was_not_read_to_its_end_is_not_used_aga
     assert len(peers) == 3
 
 
+def unasked(first: bytes, more: bytes) -> tuple[Talk, Callable[[], Awaitable[None]]]:
+    """A vendor that answers ``/`` with `first`, says `more` when it is told to, and ``own`` to everything else."""
+    go_on, done = asyncio.Event(), asyncio.Event()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while head := await reader.read(65_536):
+            if head.startswith(b"GET / "):
+                writer.write(first)
+                await go_on.wait()
+                writer.write(more)
+                done.set()
+            else:
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nown")
+
+    async def say() -> None:
+        go_on.set()
+        await done.wait()
+
+    return talk, say
+
+
+STALE = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nstale"
+
+
+@pytest.mark.parametrize("more", [STALE, b"garbage\r\n\r\n", STALE[:20]], ids=["answer", "garbage", "half"])
+@pytest.mark.parametrize("status", ["200 OK", "204 No Content"])
+async def test_what_a_vendor_says_unasked_answers_no_later_question(
+    wire: Callable[[Talk], Awaitable[str]], serve: Serve, vendor_http: VendorHttp, status: str, more: bytes
+) -> None:
+    talk, say = unasked(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode(), more)
+    url = await wire(talk)
+    assert (await vendor_http.request("GET", url)).body == b""
+    await say()
+    await vendor_http.request("GET", await serve(says(200)))  # which takes longer than what was said to arrive
+    assert (await vendor_http.request("GET", f"{url}next")).body == b"own"
+
+
+async def test_a_server_that_always_speaks_first_is_given_up(
+    wire: Callable[[Talk], Awaitable[str]], vendor_http: VendorHttp
+) -> None:
+    async def greet(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 mail.example ESMTP\r\n")
+        await writer.drain()
+
+    assert (await failure(vendor_http, await wire(greet))).reason in (Reason.BAD_RESPONSE, Reason.UNREACHABLE)
+
+
 async def test_a_vendors_cookie_is_not_kept(serve: Serve, vendor_http: VendorHttp) -> None:
     cookies: list[str | None] = []
 
@@ -203,10 +250,20 @@ async def test_a_cancelled_request_is_cancelled_and_no_verdict(serve: Serve, ven
         b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\nContent-Encoding: gzip\r\n\r\nnot gzip!",
         b"SSH-2.0-OpenSSH_9.6\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: abc\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: " + b"0" * 5_000 + b"2\r\n\r\n{}",
         b"HTTP/1.1 200 OK\r\n" + b"X-Many: 1\r\n" * 10_000 + b"\r\n",
         b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 100_000 + b"\r\n\r\n",
     ],
-    ids=["truncated", "chunks-cut", "not-gzip", "not-http", "bad-length", "many-headers", "long-header"],
+    ids=[
+        "truncated",
+        "chunks-cut",
+        "not-gzip",
+        "not-http",
+        "bad-length",
+        "endless-length",
+        "many-headers",
+        "long-header",
+    ],
 )
 async def test_a_broken_answer_is_bad_response(
     wire: Callable[[Talk], Awaitable[str]], vendor_http: VendorHttp, sent: bytes
