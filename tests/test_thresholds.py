@@ -1,8 +1,10 @@
+from itertools import product
+
 import pytest
 from msgspec.structs import replace
 
 from registry.health import REASONS, Fault, HealthCheck, Reason, Status, StepStatus, Verdict
-from registry.record import Record
+from registry.record import Record, decode, encode, shortened
 from registry.thresholds import Thresholds, advance
 
 RULES = Thresholds(unhealthy=2, healthy=1, interval_ms=60_000)
@@ -113,3 +115,15 @@ def test_the_evidence_shown_is_of_the_check_the_verdict_rests_on() -> None:
     record = after(Reason.OK, Reason.TIMEOUT)
     assert record.verdict is not None
     assert record.verdict.reason is Reason.OK
+
+
+@pytest.mark.parametrize("reasons", list(product((Reason.OK, Reason.RATE_LIMITED, Reason.TIMEOUT), repeat=6)))
+def test_a_record_that_was_shortened_in_between_is_judged_alike(reasons: tuple[Reason, ...]) -> None:
+    whole: Record | None = None
+    short: Record | None = None
+    for number, reason in enumerate(reasons, 1):
+        raw = Verdict(reason, REASONS[reason].fault, number * 60_000)
+        whole = advance(whole, raw, RULES, revision=1, fence=number)
+        short = advance(short and decode(encode(shortened(short))), raw, RULES, revision=1, fence=number)
+        assert (short.status, short.reason, short.since_ms) == (whole.status, whole.reason, whole.since_ms)
+        assert (short.failures, short.last_authenticated_ms) == (whole.failures, whole.last_authenticated_ms)
