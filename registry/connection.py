@@ -7,17 +7,20 @@ from typing import TYPE_CHECKING, Any, cast
 
 from redis import Redis as SyncRedis
 from redis.asyncio import Redis
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.connection import HiredisRespSerializer
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import LockError, NoScriptError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry as SyncRetry
+from redis.typing import EncodableT
 
 from registry.sentinel import Service, is_sentinel
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable
 
     from redis.asyncio.client import Pipeline
     from redis.commands.core import AsyncScript
@@ -53,8 +56,25 @@ def connect(url: str, timeout: float, *, retries: int = 1) -> Redis:
     """
     retry = Retry(NoBackoff(), retries, supported_errors=(RedisConnectionError,))
     if is_sentinel(url):
-        return Service.parse(url).client(socket_timeout=timeout, socket_connect_timeout=timeout, retry=retry)
-    return Redis.from_url(url, socket_timeout=timeout, socket_connect_timeout=timeout, retry=retry)
+        return _packing(Service.parse(url).client(socket_timeout=timeout, socket_connect_timeout=timeout, retry=retry))
+    return _packing(Redis.from_url(url, socket_timeout=timeout, socket_connect_timeout=timeout, retry=retry))
+
+
+_spelled = cast("Callable[..., list[bytes]]", HiredisRespSerializer().pack)
+
+
+class _Packing(AbstractConnection):
+    """Spells commands out in C, as redis-py's synchronous connections do: a batch's in a tenth of the time."""
+
+    def pack_command(self, *args: EncodableT) -> list[bytes]:
+        """The command as Redis reads it."""
+        return _spelled(*args)
+
+
+def _packing(client: Redis) -> Redis:
+    kind = client.connection_pool.connection_class
+    client.connection_pool.connection_class = type(kind.__name__, (_Packing, kind), {})
+    return client
 
 
 def connect_sync(url: str, timeout: float, *, retries: int = 1) -> SyncRedis:
