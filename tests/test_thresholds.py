@@ -117,7 +117,9 @@ def test_the_evidence_shown_is_of_the_check_the_verdict_rests_on() -> None:
     assert record.verdict.reason is Reason.OK
 
 
-@pytest.mark.parametrize("reasons", list(product((Reason.OK, Reason.RATE_LIMITED, Reason.TIMEOUT), repeat=6)))
+@pytest.mark.parametrize(
+    "reasons", list(product((Reason.OK, Reason.RATE_LIMITED, Reason.TIMEOUT, Reason.MONITOR_ERROR), repeat=5))
+)
 def test_a_record_that_was_shortened_in_between_is_judged_alike(reasons: tuple[Reason, ...]) -> None:
     whole: Record | None = None
     short: Record | None = None
