@@ -150,7 +150,7 @@ async def _batches(monitor: Monitor, batches: list[Batch]) -> None:
 async def _exposed(parts: Parts, bodies: list[int]) -> None:
     for shard in range(parts.settings.shards):
         snapshot = await shard_snapshot(parts, shard)
-        bodies.append(len(generate_latest(fresh_registry(shard_families(snapshot, tenants=True)))))
+        bodies.append(len(generate_latest(fresh_registry(shard_families(snapshot)))))
 
 
 if __name__ == "__main__":

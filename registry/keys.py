@@ -44,6 +44,9 @@ STATUS_PAGES = f"{PREFIX}:status-pages"
 BUDGETS_SINCE = f"{PREFIX}:{{budget}}:since"
 """Unix ms from which on what is taken from the budgets has been counted."""
 
+PUSHED = f"{PREFIX}:pushed"
+"""String: which groups were pushed last, as ``<number of shards> <job>``."""
+
 CURSOR = f"{PREFIX}:cursor"
 """How far `reconcile` has followed the store's changes."""
 

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Annotated, Literal
 from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from registry.errors import InvalidConfig
@@ -134,9 +134,42 @@ class Settings(BaseSettings):
     pushgateway_url: str | None = Field(None, description="Where gauges are pushed; None: nowhere.", repr=False)
     pushgateway_job: str = Field("connector_health", description="The `job` of every pushed group.")
     pushgateway_timeout: Seconds = Field(10.0, description="Seconds one PUT may take.")
-    metrics_tenants: bool = Field(default=True, description="Series for every pair; false leaves only the aggregates.")
+    pushgateway_user: str | None = Field(None, description="User of the Pushgateway, unless its URL names one.")
+    pushgateway_password_file: Path | None = Field(
+        None, description="File that holds that user's password; read anew at each push."
+    )
+    pushgateway_ca_file: Path | None = Field(
+        None, description="Certificates (PEM) that the Pushgateway's must descend from; None: the system's."
+    )
+    metrics_environment: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9_-]{0,40}$",
+        description="Deployments that share a Pushgateway differ in it: it follows `PUSHGATEWAY_JOB` after a `_`.",
+    )
+    metrics_tenants: Literal["plain", "opaque", "off"] = Field(
+        "plain", description="Series for every pair: `plain` ids, `opaque` labels, or only aggregates (`off`)."
+    )
+    metrics_tenants_key: SecretStr | None = Field(
+        None,
+        validate_default=True,
+        description="The secret that opaque labels are made with; another one makes other labels.",
+    )
     metrics_host: str = Field("127.0.0.1", description="Address `/metrics` is served at.")
     metrics_port: int = Field(9464, ge=0, le=65535, description="Port `/metrics` is served at; 0: any free one.")
+    cloud_monitoring_project: str | None = Field(
+        None, description="Google Cloud project whose Cloud Monitoring gets the aggregates; None: none."
+    )
+    cloud_monitoring_every: float = Field(
+        60.0, ge=60, description="Seconds between two exports: one point a series and minute is what it may be sent."
+    )
+    cloud_monitoring_pairs: int = Field(
+        0, ge=0, description="Every pair's health is exported too while there are no more of them; tenants `plain`."
+    )
+    heartbeat_url: SecretStr | None = Field(
+        None, description="Address that is told while the whole monitor works (`/fail` behind it: when it is ill)."
+    )
+    heartbeat_every: Seconds = Field(60.0, description="Seconds between two calls of `HEARTBEAT_URL`.")
+    heartbeat_timeout: Seconds = Field(5.0, description="Seconds one such call may take.")
     heartbeat_dir: Path = Field(
         RUN_DIR / "heartbeats", description="Heartbeat files of this host's processes, for probes; one a container."
     )
@@ -155,6 +188,20 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="What is logged.")
 
     @property
+    def metrics_job(self) -> str:
+        """The `job` of this deployment's groups on the Pushgateway."""
+        return "_".join(filter(None, (self.pushgateway_job, self.metrics_environment)))
+
+    @property
+    def pushgateway_address(self) -> str | None:
+        """`pushgateway_url` without user and password, to be shown."""
+        if self.pushgateway_url is None:
+            return None
+        scheme, found, rest = self.pushgateway_url.rpartition("://")
+        host, slash, path = rest.partition("/")
+        return f"{scheme if found else 'http'}://{host.rpartition('@')[2]}{slash}{path}"
+
+    @property
     def stream_wait(self) -> float:
         """Seconds a read of a stream waits for news: well within the connection's own timeout."""
         return min(2.0, self.redis_timeout / 2)
@@ -170,6 +217,21 @@ class Settings(BaseSettings):
         if parts.scheme != "redis+socket":
             return self.broker_url
         return f"unix://{parts.path}?db={dict(parse_qsl(parts.query)).get('virtual_host', '0')}"
+
+    @field_validator("metrics_tenants", mode="before")
+    @classmethod
+    def _yes_or_no(cls, value: object) -> object:
+        """A yes is `plain`, a no is `off`."""
+        return {"true": "plain", "1": "plain", "yes": "plain", "false": "off", "0": "off", "no": "off"}.get(
+            str(value).lower(), value
+        )
+
+    @field_validator("metrics_tenants_key")
+    @classmethod
+    def _opaque_by_a_key(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if info.data.get("metrics_tenants") == "opaque" and not (value and value.get_secret_value()):
+            raise ValueError("opaque labels are made with it: `openssl rand -base64 32` prints one")
+        return value
 
     @field_validator("encryption_keys", "egress_allow", mode="before")
     @classmethod

@@ -31,9 +31,9 @@ from tests.fixtures_prometheus import fetched
 from tests.test_incidents import GITHUB, recorded
 from tests.test_publish import samples
 from tests.test_schedule import enter, record
+from worker.gateway import SPOILT
 from worker.housekeeping import publish
 from worker.incidents import detect
-from worker.publish import SPOILT
 
 PUBLISHER = """
 import asyncio

@@ -74,7 +74,7 @@ async def test_a_window_of_a_whole_connector_covers_its_service_check(parts: Par
 
 
 async def gauge(parts: Parts) -> set[tuple[str, str]]:
-    families = shard_families(await whole_snapshot(parts), tenants=True)
+    families = shard_families(await whole_snapshot(parts))
     family = next(family for family in families if family.name == "registry_connector_maintenance")
     return {(sample.labels["connector"], sample.labels["tenant_id"]) for sample in family.samples}
 

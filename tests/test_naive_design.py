@@ -313,7 +313,7 @@ async def test_listing_connectors_downloads_no_secret(parts: Parts) -> None:
 
 async def test_a_gauge_does_not_stay_1_when_the_check_raises_nor_live_on_after_removal(reg: ConnectorRegistry) -> None:
     async def gauge() -> list[float]:
-        families = shard_families(await whole_snapshot(reg._parts), tenants=True)
+        families = shard_families(await whole_snapshot(reg._parts))
         samples = [sample for family in families for sample in family.samples]
         return [
             sample.value

@@ -115,7 +115,7 @@ async def test_without_tenant_series_the_aggregates_remain(parts: Parts) -> None
     names = {
         family.name
         for shard in range(parts.settings.shards)
-        for family in shard_families(await shard_snapshot(parts, shard), tenants=False)
+        for family in shard_families(await shard_snapshot(parts, shard), None)
     }
     assert "registry_connector_health" not in names
     assert "registry_connector_pairs" in names

@@ -24,7 +24,7 @@ class Family:
 
 
 _PAIR = ("connector", "tenant_id")
-_A_PAIR = 'pairs, and the vendors\' own endpoints (`tenant_id="*"`); none with `METRICS_TENANTS=false`'
+_A_PAIR = 'pairs, and the vendors\' own endpoints (`tenant_id="*"`); none with `METRICS_TENANTS=off`'
 
 _TABLE = (
     Family(
@@ -196,6 +196,13 @@ _TABLE = (
         (),
         "Times that transitions were cut off before the webhooks' side had read them.",
         "1",
+    ),
+    Family(
+        "registry_pushes_total",
+        "counter",
+        ("outcome",),
+        "Groups pushed: `done`, `refused` by the Pushgateway for what they hold, `failed`: it did not take them.",
+        "3",
     ),
     Family("registry_check_processes", "gauge", (), "Live check processes.", "1"),
     Family("registry_claim_lag_seconds", "gauge", (), "How late the latest claims were.", "1"),

@@ -13,10 +13,14 @@ from registry.health import HealthStatus, Status
 from registry.ids import SYSTEM, Pair
 from registry.recording import LATENCY_BUCKETS_MS
 from worker.families import counter, gauge, histogram
+from worker.labels import TenantLabel
 from worker.lags import LOOP, STAGES, buckets
 from worker.snapshot import PlatformSnapshot, ShardSnapshot
 
 _LEVEL = {Status.HEALTHY: 1.0, Status.DEGRADED: 1.0, Status.UNHEALTHY: 0.0, Status.UNKNOWN: -1.0}
+
+PUSH_OUTCOMES = ("done", "refused", "failed")
+"""What becomes of a group that is pushed."""
 
 
 class Families(Collector):
@@ -37,12 +41,12 @@ def fresh_registry(families: Iterable[Metric]) -> CollectorRegistry:
     return registry
 
 
-def shard_families(snapshot: ShardSnapshot, *, tenants: bool) -> Iterator[Metric]:
-    """The families of one shard; without `tenants` only the aggregates."""
+def shard_families(snapshot: ShardSnapshot, label: TenantLabel | None = str) -> Iterator[Metric]:
+    """The families of one shard. `label` is what a tenant is called in them; None leaves only the aggregates."""
     yield from _aggregates(snapshot.statuses)
-    if tenants:
-        yield from _pairs(snapshot.statuses)
-    yield _maintenance(snapshot.maintenance, tenants=tenants)
+    if label:
+        yield from _pairs(snapshot.statuses, label)
+    yield _maintenance(snapshot.maintenance, label)
     yield from _checks(snapshot.counters)
 
 
@@ -77,6 +81,10 @@ def platform_families(snapshot: PlatformSnapshot) -> Iterator[Metric]:
         incidents.add_metric([incident.kind, connector, incident.endpoint, incident.kind.fault], incident.tenants)
     yield incidents
     yield from _webhooks(snapshot)
+    pushes = counter("registry_pushes_total")
+    for outcome in PUSH_OUTCOMES:
+        pushes.add_metric([outcome], facts.get(f"pushes|{outcome}", 0))
+    yield pushes
     for name, value in (
         ("registry_check_processes", snapshot.children),
         ("registry_work_limit_seconds", snapshot.work_limit),
@@ -118,13 +126,13 @@ def _aggregates(statuses: Iterable[HealthStatus]) -> Iterator[Metric]:
     yield family
 
 
-def _pairs(statuses: Iterable[HealthStatus]) -> Iterator[Metric]:
+def _pairs(statuses: Iterable[HealthStatus], label: TenantLabel) -> Iterator[Metric]:
     health, status = gauge("registry_connector_health"), gauge("registry_connector_status")
     checked = gauge("registry_connector_last_check_timestamp_seconds")
     expires = gauge("registry_connector_credential_expiry_timestamp_seconds")
     quota = gauge("registry_connector_quota_remaining_ratio")
     for row in statuses:
-        labels = [row.connector, row.tenant_id or SYSTEM]
+        labels = [row.connector, label(row.tenant_id) if row.tenant_id else SYSTEM]
         health.add_metric(labels, _LEVEL[row.status])
         status.add_metric([*labels, row.status.value, row.reason.value, row.fault.value], 1)
         if row.checked_ms is not None:
@@ -136,11 +144,13 @@ def _pairs(statuses: Iterable[HealthStatus]) -> Iterator[Metric]:
     return iter((health, status, checked, expires, quota))
 
 
-def _maintenance(pairs: Iterable[Pair], *, tenants: bool) -> Metric:
+def _maintenance(pairs: Iterable[Pair], label: TenantLabel | None) -> Metric:
     family = gauge("registry_connector_maintenance")
     for pair in sorted(pairs):
-        if tenants or pair.is_service:
-            family.add_metric([pair.connector, pair.tenant], 1)
+        if pair.is_service:
+            family.add_metric(pair, 1)
+        elif label:
+            family.add_metric([pair.connector, label(pair.tenant)], 1)
     return family
 
 

@@ -76,9 +76,9 @@ async def shard_snapshot(parts: Parts, shard: int) -> ShardSnapshot:
                 seen_pairs[Pair(status.connector, status.tenant_id or "*")] = status
     windows, now = await MaintenanceBoard(parts.redis).current(), parts.clock.now_ms()
     announced = frozenset(pair for pair in seen_pairs if until(pair, windows, now)) if windows else frozenset()
-    return ShardSnapshot(
-        tuple(seen_pairs.values()), _numbers(await parts.redis.hgetall(keys.counters(shard))), announced
-    )
+    counted, known = _numbers(await parts.redis.hgetall(keys.counters(shard))), set(parts.catalog.list())
+    counters = {name: number for name, number in counted.items() if name.split("|", 2)[1] in known}
+    return ShardSnapshot(tuple(seen_pairs.values()), counters, announced)
 
 
 async def whole_snapshot(parts: Parts) -> ShardSnapshot:

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
-import aiohttp
 from redis.exceptions import RedisError
 
 from registry import keys
@@ -20,6 +19,7 @@ from registry.settings import load_settings
 from registry.stores import Broken
 from worker.commands.session import assembled
 from worker.commands.table import duration
+from worker.gateway import Gateway, PushFailed
 from worker.lags import LOOP, STAGES, quantile
 from worker.snapshot import PlatformSnapshot, platform_snapshot
 
@@ -122,17 +122,16 @@ async def _store(parts: Parts) -> AsyncIterator[Finding]:
 
 async def _pushgateway(parts: Parts) -> AsyncIterator[Finding]:
     """Pushgateway."""
-    url = parts.settings.pushgateway_url
-    if not url:
+    address = parts.settings.pushgateway_address
+    if not address:
         yield Finding(ok=True, what="Pushgateway", found="none set (PUSHGATEWAY_URL): gauges at /metrics only")
         return
-    address = url if "://" in url else f"http://{url}"
+    found, good = f"{address} is ready", True
     try:
-        timeout = aiohttp.ClientTimeout(PATIENCE)
-        async with aiohttp.ClientSession(timeout=timeout) as session, session.get(f"{address}/-/ready") as answer:
-            good, found = answer.status == 200, f"{url} answers {answer.status}"
-    except aiohttp.ClientError as error:
-        good, found = False, f"{url}: {type(error).__name__}"
+        gateway = Gateway(parts.settings.model_copy(update={"pushgateway_timeout": PATIENCE}))
+        await asyncio.to_thread(gateway.ready)
+    except PushFailed as error:
+        found, good = f"{address}: {error}", False
     yield Finding(good, "Pushgateway", found, "" if good else "Start it, or correct PUSHGATEWAY_URL.")
 
 

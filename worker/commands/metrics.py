@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +10,6 @@ import typer
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
 
-    from registry.bootstrap import Parts
     from worker.runtime import Runtime
 
 Host = Annotated[str | None, typer.Option("--host", help="The address to listen on; default: METRICS_HOST.")]
@@ -66,17 +64,6 @@ class Scrape:
 
     def collect(self) -> Iterable[Metric]:
         """The families of all shards, and the system's own. Raises what redis-py raises, or `TimeoutError`."""
-        return self._runtime.run(_families(self._runtime.parts), SCRAPE_TIMEOUT)
+        from worker.publish import exposed
 
-
-async def _families(parts: Parts) -> list[Metric]:
-    from worker.metrics import platform_families, shard_families
-    from worker.snapshot import ShardSnapshot, platform_snapshot, shard_snapshot
-
-    shards = [await shard_snapshot(parts, shard) for shard in range(parts.settings.shards)]
-    counters: Counter[str] = Counter()
-    for shard in shards:
-        counters.update(shard.counters)
-    everything = ShardSnapshot(tuple(status for shard in shards for status in shard.statuses), counters)
-    platform = platform_families(await platform_snapshot(parts))
-    return [*shard_families(everything, tenants=parts.settings.metrics_tenants), *platform]
+        return self._runtime.run(exposed(self._runtime.parts), SCRAPE_TIMEOUT)

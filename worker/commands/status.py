@@ -34,7 +34,7 @@ def status(*, as_json: AsJson = False) -> None:
     work = _work() if holder is not None else None
     left = 0 if holder is not None else len(list(processes(directory)))
     if as_json:
-        addresses = {"metrics": metrics_url(settings), "pushgateway": settings.pushgateway_url}
+        addresses = {"metrics": metrics_url(settings), "pushgateway": settings.pushgateway_address}
         print_json(
             {
                 "running": holder is not None,
@@ -141,4 +141,4 @@ def _show(
         told = ", ".join(f"{key} {one}" for key, one in value.items()) if isinstance(value, Mapping) else value
         screen.print(f"{name.replace('_', ' ')}: {told}")
     screen.print(f"/metrics: {metrics_url(settings)}")
-    screen.print(f"Pushgateway: {settings.pushgateway_url or 'none'}")
+    screen.print(f"Pushgateway: {settings.pushgateway_address or 'none'}")

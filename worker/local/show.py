@@ -34,7 +34,7 @@ def addresses(local: Local) -> list[str]:
     """Where everything is to be found."""
     rows = [
         f"/metrics:      {metrics_url(local.settings)}",
-        f"Pushgateway:   {local.settings.pushgateway_url or 'none installed: gauges are served at /metrics only'}",
+        f"Pushgateway:   {local.settings.pushgateway_address or 'none installed: gauges are served at /metrics only'}",
     ]
     if local.vendors_url:
         rows.append(
