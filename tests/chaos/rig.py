@@ -195,10 +195,18 @@ class Rig:
                 start_new_session=True,
             )
 
+    def replace(self, role: str) -> None:
+        """Start a new process of a role; the old one is asked to end when that one works."""
+        old = self.roles[role]
+        self.run(role)
+        eventually(f"the new {role} is ready", lambda: self.is_ready(role))
+        old.terminate()
+        assert old.wait() == 0
+
     def is_ready(self, role: str) -> bool:
         """Does a worker take tasks since it was started last? True of what is no worker."""
         said = self.log(role).read_text(errors="replace")[self._logged[role] :]
-        return "celery" not in self.commands()[role] or role == "beat" or " ready." in said
+        return "celery" not in self.commands()[role] or " ready." in said or "celery beat" in said
 
     def log(self, role: str) -> Path:
         return self.directory / f"{role}.log"
