@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeAlias
 
 from registry.circuit import Circuit
 from registry.clock import steady
-from registry.connection import SILENT, RedisConnectionError, connect, connect_sync
+from registry.connection import SILENT, RedisConnectionError, RedisTimeoutError, connect, connect_sync
 
 Command: TypeAlias = "tuple[str | int | bytes, ...]"
 
@@ -45,7 +45,8 @@ class _SyncLine(Protocol):
     def disconnect(self) -> None: ...
     def pack_commands(self, commands: Sequence[Command]) -> list[bytes]: ...
     def send_packed_command(self, command: list[bytes], *, check_health: bool) -> None: ...
-    def read_response(self, *, timeout: float) -> Any: ...
+    def can_read(self, timeout: float) -> bool: ...
+    def read_response(self, *, timeout: float, disconnect_on_error: bool) -> Any: ...
 
 
 class Reading:
@@ -142,12 +143,19 @@ class SyncReading:
         self._client = connect_sync(url, CONNECT_TIMEOUT)
         pool = self._client.connection_pool
         self._make, self._kwargs = pool.connection_class, {**pool.connection_kwargs, "socket_timeout": timeout}
-        self._timeout, self._circuit = timeout, Circuit()
+        self._timeout, self._closed = timeout, False
+        self._begin()
+
+    def _begin(self) -> None:
+        """A forked process begins anew: connections are its parent's, and the circuit's lock may be held for ever."""
         self._idle: list[_SyncLine] = []
-        self._process, self._closed = os.getpid(), False
+        self._circuit = Circuit()
+        self._process = os.getpid()
 
     def ask(self, *commands: Command, since: float | None = None) -> list[Any]:
         """See `Reading.ask`."""
+        if self._process != os.getpid():
+            self._begin()
         began = self._circuit.admit()
         try:
             answers = self._answers(commands, (began if since is None else since) + self._timeout)
@@ -158,8 +166,6 @@ class SyncReading:
         return answers
 
     def _answers(self, commands: Sequence[Command], ends: float) -> list[Any]:
-        if self._process != os.getpid():
-            self._process, self._idle = os.getpid(), []
         while True:
             try:
                 connection = self._idle.pop()
@@ -173,12 +179,22 @@ class SyncReading:
     def _exchange(self, connection: _SyncLine, commands: Sequence[Command], ends: float) -> list[Any]:
         try:
             connection.send_packed_command(connection.pack_commands(commands), check_health=False)
-            answers = [connection.read_response(timeout=max(0.001, ends - steady())) for _ in commands]
+            answers = [self._answer(connection, ends) for _ in commands]
         except BaseException:  # whatever is still to come belongs to nobody
             connection.disconnect()
             raise
         self._idle.append(connection)
         return answers
+
+    def _answer(self, connection: _SyncLine, ends: float) -> Any:
+        """One answer, in however many pieces it comes: redis-py's own timeout is for each piece."""
+        while connection.can_read(max(0.001, ends - steady())):
+            try:
+                return connection.read_response(timeout=0, disconnect_on_error=False)
+            except RedisTimeoutError:
+                if steady() > ends:
+                    raise
+        raise RedisTimeoutError("no whole answer in time")
 
     def _connection(self, ends: float) -> _SyncLine:
         made: Future[_SyncLine] = Future()

@@ -21,7 +21,7 @@ from registry import HealthView
 from registry.cache import HealthCache
 from registry.circuit import CircuitOpen
 from registry.clock import SharedClock
-from registry.connection import AWAY
+from registry.connection import AWAY, RedisTimeoutError
 from registry.health import Reason
 from registry.ids import Pair
 from registry.reading import PLACES, Reading, SyncReading
@@ -180,6 +180,69 @@ def test_a_forked_process_has_connections_of_its_own(server: RedisServer, sync: 
         os._exit(0 if sync.ask(("ECHO", "child")) == [b"child"] else 1)
     assert sync.ask(("ECHO", "parent")) == [b"parent"]
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_a_fork_while_a_thread_counts_a_failure_leaves_the_child_free_to_read(
+    server: RedisServer, sync: SyncReading
+) -> None:
+    held = sync._circuit._lock  # nothing public holds it for longer than a moment
+    stop(server)
+    turned_away(sync)
+    go_on(server)
+    held.acquire()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        os._exit(0 if sync.ask(("ECHO", "child")) == [b"child"] else 1)
+    held.release()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@asynccontextmanager
+async def dribbling(every: float) -> AsyncIterator[str]:
+    """A TCP address of something like a Redis whose answer to PING comes byte by byte, without an end."""
+
+    serving: list[asyncio.Task[None]] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while asked := await reader.read(65_536):
+                if b"PING" not in asked:
+                    writer.write(b"+OK\r\n" * asked.count(b"*"))
+                    continue
+                writer.write(b"+")
+                while not writer.is_closing():
+                    writer.write(b"P")
+                    await asyncio.sleep(every)
+        finally:
+            writer.close()
+
+    listening = await asyncio.start_server(
+        lambda reader, writer: serving.append(asyncio.create_task(serve(reader, writer))), "127.0.0.1", 0
+    )
+    yield f"redis://127.0.0.1:{listening.sockets[0].getsockname()[1]}/0?protocol=2"
+    listening.close()
+    for task in serving:
+        task.cancel()
+    await asyncio.gather(*serving, return_exceptions=True)
+    await listening.wait_closed()
+
+
+async def test_an_answer_that_comes_byte_by_byte_costs_no_more_than_the_timeout() -> None:
+    """It has no end; the bound of this test is far above the timeout."""
+    async with dribbling(TIMEOUT / 4) as url, asyncio.timeout(20):
+
+        def read() -> None:
+            sync = SyncReading(url, TIMEOUT)
+            with pytest.raises(RedisTimeoutError):
+                sync.ask(PING)
+            sync.close()
+
+        await asyncio.to_thread(read)
+        reading = Reading(url, TIMEOUT)
+        with pytest.raises(TimeoutError):
+            await reading.ask(PING)
+        await reading.aclose()
 
 
 @asynccontextmanager
