@@ -13,20 +13,16 @@ from celery import Celery, signals
 
 from beat_schedule import beat_schedule
 from registry import keys
-from registry.connection import AWAY, connect_sync
+from registry.connection import AWAY
 from registry.logs import configure_logs
 from registry.settings import Settings, load_settings
-from worker.batch import Batch
 from worker.events.deliver import Deliverer
 from worker.events.webhooks import load_webhooks
-from worker.lags import count
 from worker.monitor import Monitor
 from worker.runtime import Runtime
 from worker.turning import Turning, role_of, turn
 
 if TYPE_CHECKING:
-    from celery import Task
-    from celery.app.task import Context
     from celery.worker import WorkController
 
     from registry.bootstrap import Parts
@@ -149,20 +145,6 @@ def _start(**_: object) -> None:
 def _stop(**_: object) -> None:
     if _Process.runtime is not None and _Process.monitor is not None:
         _Process.runtime.close(_Process.monitor.drain, _stop_telling, _leave)
-
-
-@signals.task_revoked.connect
-def _count_expired(sender: Task[..., object], request: Context, *, expired: bool, **_: object) -> None:
-    """A batch that waited too long is not in flight any more; its pairs become due again by their lease."""
-    if not expired or sender.name != "check_batch" or not request.args:
-        return
-    batch = Batch.read(request.args[0])
-    with suppress(*AWAY), connect_sync(settings.redis_url, settings.redis_timeout) as redis:
-        seconds, _ = redis.time()
-        with redis.pipeline(transaction=False) as pipe:
-            pipe.zrem(keys.batches(batch.connector), batch.id)
-            count(pipe, {"batches_expired": 1}, seconds * 1000)
-            pipe.execute()
 
 
 async def _live(parts: Parts, monitor: Monitor, *, checks: bool) -> None:

@@ -31,6 +31,11 @@ class Batch:
         """The claimed pairs."""
         return (Pair(self.connector, tenant) for claim in self.claims for tenant in claim.tenants)
 
+    @property
+    def claimed_ms(self) -> int:
+        """When its first claim was made, by Redis' clock, Unix milliseconds: a fence is a time in microseconds."""
+        return min(claim.fence for claim in self.claims) // 1000
+
     def message(self) -> BatchMessage:
         """What is sent to a worker."""
         claims = [(claim.shard, claim.fence, list(claim.tenants)) for claim in self.claims]

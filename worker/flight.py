@@ -16,6 +16,7 @@ from redis.asyncio.client import Pipeline
 from registry import keys
 from registry.bootstrap import Parts
 from worker.batch import Batch
+from worker.lags import count
 
 CHILD_SILENCE_MS = 20_000
 """A check process that has not been heard of for so long is not counted any more."""
@@ -118,3 +119,18 @@ def landed(pipe: Pipeline, batch: Batch, seconds: float, now_ms: int) -> None:
     for what, increment in (("batches", 1), ("pairs", pairs), ("ms", ceil(seconds * 1000))):
         pipe.hincrby(work, f"{name}|{what}", increment)
     pipe.pexpire(work, 3 * STRETCH_MS)
+
+
+async def expired(parts: Parts, batch: Batch) -> bool:
+    """Has a batch waited for more than half of its lease? Then it is out of flight; its pairs come back by their lease.
+
+    Judged by Redis' clock alone: Celery's own `expires` compares the wall clocks of two machines.
+    """
+    now = parts.clock.now_ms()
+    if now - batch.claimed_ms <= parts.settings.claim_lease * 500:
+        return False
+    async with parts.redis.pipeline(transaction=False) as pipe:
+        pipe.zrem(keys.batches(batch.connector), batch.id)
+        count(pipe, {"batches_expired": 1}, now)
+        await pipe.execute()
+    return True

@@ -23,7 +23,7 @@ from registry.logs import checking
 from registry.recording import Outcome
 from registry.schedule import Task
 from worker.batch import Batch
-from worker.flight import landed
+from worker.flight import expired, landed
 from worker.lags import Lags
 
 log = structlog.get_logger(__name__)
@@ -51,7 +51,10 @@ class Monitor:
         """Check the pairs of a batch; returns when all are recorded, or the batch's patience ends."""
         bind_contextvars(batch=batch.id, connector=batch.connector)
         started = steady()
-        tasks = await self._parts.budgets.admit(await self._parts.schedule.read(batch.claims))
+        claimed = await self._parts.schedule.read(batch.claims)
+        if await expired(self._parts, batch):
+            return
+        tasks = await self._parts.budgets.admit(claimed)
         checks = {asyncio.create_task(self._check(task), name=str(task.pair)) for task in tasks}
         try:
             done, late = await _wait(checks, self._patience)

@@ -14,8 +14,7 @@ def dispatch_task() -> None:
     with app.producer_pool.acquire(block=True) as producer:
 
         def send(batch: Batch) -> None:
-            expires = runtime().parts.settings.claim_lease / 2
-            check_batch_task.apply_async((batch.message(),), producer=producer, expires=expires)
+            check_batch_task.apply_async((batch.message(),), producer=producer)
 
         runtime().run(dispatch(runtime().parts, send))
 

@@ -26,6 +26,7 @@ from celery import Celery
 from registry import keys
 from registry.bootstrap import assemble
 from registry.ids import Pair
+from registry.schedule import Claim
 from registry.settings import Settings
 from tests.e2e.test_up import environment, eventually
 from tests.fixtures_redis import RedisServer
@@ -165,9 +166,9 @@ class System:
     def send_expired(self, batch: str) -> None:
         """Send a batch whose time is over, as a queue does that no worker has emptied for long."""
         self.redis.zadd(keys.batches("github"), {batch: time.time() * 1000 + 600_000})
-        message = Batch(batch, "github", ()).message()
+        message = Batch(batch, "github", (Claim("github", 0, 1, ("nobody",)),)).message()
         with Celery(broker=self.fleet.environment["BROKER_URL"]) as sender:
-            sender.send_task("check_batch", (message,), queue="checks", expires=-1.0)
+            sender.send_task("check_batch", (message,), queue="checks")
 
     def checked_again(self, times: int) -> None:
         """Wait until every pair has been checked so many times more, and see that none is overdue meanwhile."""
