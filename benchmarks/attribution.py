@@ -161,7 +161,7 @@ class Simulation:
         elif trouble and trouble.name == REVOKED:
             self.revoked.add(pair)
         reason = (trouble.sees(self.rng) if trouble else None) or Reason.OK
-        raw = Verdict(reason, REASONS[reason].fault, now, checks=AUTHENTICATED if reason is Reason.OK else ())
+        raw = Verdict(reason, REASONS[reason].fault, now, steps=AUTHENTICATED if reason is Reason.OK else ())
         endpoint = f"{pair.connector}|{pair.connector}.example.com"
         if self.canary and trouble and trouble.cuts_us_off and reason in NETWORK:
             raw = ours(raw, "the canary cannot be reached either")

@@ -87,7 +87,7 @@ async def _fill(settings: Settings, size: int) -> None:
         now = parts.clock.now_ms()
         told = {"scopes": "repo, user"}
         verdict = Verdict(
-            Reason.OK, Fault.NONE, now, checks=STEPS, latency_ms=42.5, metadata=told, quota=Quota(5000, 4999, now)
+            Reason.OK, Fault.NONE, now, steps=STEPS, latency_ms=42.5, metadata=told, quota=Quota(5000, 4999, now)
         )
         assert await parts.recorder.record([Outcome(task, verdict, f"{name}|{name}.example.com")])
     await parts.redis.set(keys.epoch(keys.shard_of(_tenant(size), settings.shards)), 1)

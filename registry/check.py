@@ -22,7 +22,7 @@ from pydantic import SecretStr
 from registry.clean import clean
 from registry.connector import Connector, ConnectorConfig, ConnectorFactory, ConnectorMetadata
 from registry.errors import CheckFailed, InvalidConfig, SecretNotFound, SecretUnavailable
-from registry.health import INSTANT, REASONS, Fault, HealthCheck, Quota, Reason, Scalar, StepStatus, Verdict
+from registry.health import REASONS, Fault, HealthCheck, Quota, Reason, Scalar, StepStatus, Verdict
 from registry.ids import Pair
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class CheckSession:
         self.credential_expires_ms: int | None = None
         self.credentials: set[str] = set()
         self.evidence: dict[str, Scalar] = {}
-        self.steps: list[HealthCheck] = []
+        self.steps: list[HealthCheck | str] = []
         self.warnings: list[CheckFailed] = []
         self.connector: Connector | None = None
 
@@ -126,7 +126,9 @@ class _Step:
             status, said = StepStatus.FAIL, _sentence(session, error)
         elif len(session.warnings) > self._warned:
             status, said = StepStatus.WARN, session.clean(session.warnings[self._warned].message)
-        session.steps.append(HealthCheck(self._name, status, _since(self._started) or INSTANT, said))
+        duration_ms = _since(self._started)
+        plain = status is StepStatus.PASS and not duration_ms
+        session.steps.append(self._name if plain else HealthCheck(self._name, status, duration_ms, said))
 
 
 def _sentence(session: CheckSession, error: BaseException) -> str:
@@ -267,7 +269,7 @@ def _verdict(
         fault=fault,
         checked_ms=checked_ms,
         error=session.clean(outcome.message) if outcome else None,
-        checks=tuple(session.steps),
+        steps=tuple(session.steps),
         latency_ms=latency_ms,
         metadata={
             name: session.clean(value) if isinstance(value, str) else value for name, value in _facts(session, outcome)
@@ -313,4 +315,6 @@ def _facts(session: CheckSession, outcome: CheckFailed | None) -> Iterator[tuple
 
 
 def _since(started: float) -> float:
-    return round((time.perf_counter() - started) * 1000, 1)
+    """Milliseconds since `started`; a tenth counts below ten only."""
+    passed = (time.perf_counter() - started) * 1000
+    return round(passed, 1) if passed < 10 else round(passed)

@@ -27,7 +27,6 @@ def expiry(session: CheckSession, ends_ms: int | None, *, soon_ms: int | None = 
         return
     session.credential_expires_ms = ends_ms
     left_ms = max(ends_ms - session.now_ms, 0)
-    session.note(credential_days_left=left_ms // DAY_MS)
     if left_ms < (session.manifest.expiring_days * DAY_MS if soon_ms is None else soon_ms):
         session.warn(Reason.CREDENTIAL_EXPIRING, f"the credential ends in {_duration(left_ms)}")
 

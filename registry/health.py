@@ -17,7 +17,6 @@ from msgspec.json import Decoder
 from registry.reasons import REASONS, Fault, Reason, ReasonRow, Status, StepStatus, status_of
 
 __all__ = [
-    "INSTANT",
     "REASONS",
     "Details",
     "Evidence",
@@ -53,16 +52,12 @@ class Quota(Struct, frozen=True, gc=False, array_like=True):
         return rfc3339(self.resets_ms)
 
 
-INSTANT = 0.0
-"""The duration of a step that took none; this very object is left out of the wire form."""
-
-
 class HealthCheck(Struct, frozen=True, gc=False, omit_defaults=True):
     """One step of a check: its name, outcome, duration in milliseconds, and error if it did not pass."""
 
     name: str = named(name="n")
     status: StepStatus = named(name="s", default=StepStatus.PASS)
-    duration_ms: float = named(name="d", default=INSTANT)
+    duration_ms: float = named(name="d", default=0.0)
     error: str | None = named(name="e", default=None)
     metadata: Evidence = named(name="m", default_factory=dict)
 
@@ -78,7 +73,7 @@ class Verdict(Struct, frozen=True, gc=False, omit_defaults=True):
     fault: Fault = named(name="f", default=Fault.NONE)
     checked_ms: int = named(name="t", default=0)
     error: str | None = named(name="e", default=None)
-    checks: tuple[HealthCheck, ...] = named(name="c", default=())
+    steps: tuple[HealthCheck | str, ...] = named(name="c", default=())
     latency_ms: float = named(name="l", default=0.0)
     metadata: Evidence = named(name="m", default_factory=dict)
     credential_expires_ms: int | None = named(name="x", default=None)
@@ -91,6 +86,11 @@ class Verdict(Struct, frozen=True, gc=False, omit_defaults=True):
     def status(self) -> Status:
         """See `status_of`."""
         return status_of(self.reason, self.fault)
+
+    @property
+    def checks(self) -> tuple[HealthCheck, ...]:
+        """The steps. One that passed in no time is kept as its name alone: most steps of most pairs are like that."""
+        return tuple([HealthCheck(step) if isinstance(step, str) else step for step in self.steps])
 
     @property
     def timestamp(self) -> str:

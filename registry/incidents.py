@@ -129,7 +129,7 @@ def ours(verdict: Verdict, why: str) -> Verdict:
         Fault.PLATFORM,
         verdict.checked_ms,
         error=why,
-        checks=verdict.checks,
+        steps=verdict.steps,
         latency_ms=verdict.latency_ms,
         metadata={**verdict.metadata, "seen": verdict.reason.value},
         revises=True,

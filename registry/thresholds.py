@@ -95,4 +95,7 @@ def _authenticated(raw: Verdict) -> bool:
     """Did the vendor accept the credential in this check?"""
     if raw.status is Status.HEALTHY:
         return True
-    return any(step.name == "auth" and step.status is not StepStatus.FAIL for step in raw.checks)
+    return any(
+        step == "auth" if isinstance(step, str) else step.name == "auth" and step.status is not StepStatus.FAIL
+        for step in raw.steps
+    )

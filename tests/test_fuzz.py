@@ -280,7 +280,7 @@ def assert_no_leak(verdict: Verdict, sent: set[str]) -> None:
 def timeless(verdict: Verdict) -> Verdict:
     """Without what two runs of the same check may differ in: durations, and waits measured on our own clock."""
     steps = tuple(replace(step, duration_ms=0) for step in verdict.checks)
-    return replace(verdict, checks=steps, latency_ms=0, retry_after=None if verdict.retry_after is None else 1)
+    return replace(verdict, steps=steps, latency_ms=0, retry_after=None if verdict.retry_after is None else 1)
 
 
 @pytest.mark.parametrize("name", CONNECTORS)

@@ -45,7 +45,7 @@ verdicts = st.builds(
     fault=st.sampled_from(Fault),
     checked_ms=st.integers(1, 2**45),
     error=st.none() | text.filter(bool),
-    checks=st.lists(steps, max_size=3).map(tuple),
+    steps=st.lists(steps | text, max_size=3).map(tuple),
     latency_ms=st.floats(0, 1e6),
     metadata=evidence,
     credential_expires_ms=st.none() | st.integers(1, 2**45),
@@ -87,7 +87,7 @@ def test_the_wire_form_begins_with_what_the_scripts_compare(record: Record) -> N
 
 
 def test_a_typical_record_is_small() -> None:
-    typical = replace(OK, checks=(HealthCheck("api", StepStatus.PASS, 40.1), HealthCheck("auth", StepStatus.PASS, 0.1)))
+    typical = replace(OK, steps=(HealthCheck("api", StepStatus.PASS, 40.1), HealthCheck("auth", StepStatus.PASS, 0.1)))
     assert len(encode(replace(RECORD, verdict=typical))) < 300
 
 

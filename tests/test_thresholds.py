@@ -96,7 +96,7 @@ def test_rate_limited_with_a_passed_auth_step_stays_degraded() -> None:
     record = after(Reason.OK)
     auth = (HealthCheck("auth", StepStatus.PASS, 1.0),)
     for number in range(1, 9):
-        raw = Verdict(Reason.RATE_LIMITED, Fault.TENANT, number * 60_000, checks=auth)
+        raw = Verdict(Reason.RATE_LIMITED, Fault.TENANT, number * 60_000, steps=auth)
         record = advance(record, raw, RULES, revision=1, fence=number)
     assert record.status is Status.DEGRADED
 

@@ -56,7 +56,7 @@ class Planted:
         assert task is not None
         step = HealthCheck("auth", StepStatus.PASS, 1.0, None, {"workspace": workspace})
         fault = Fault.NONE if reason is Reason.OK else Fault.TENANT
-        verdict = Verdict(reason, fault, self.parts.clock.now_ms(), checks=(step,))
+        verdict = Verdict(reason, fault, self.parts.clock.now_ms(), steps=(step,))
         self.asked += 1
         assert await self.parts.recorder.record([Outcome(task, verdict, "slack|slack.com")])
 

@@ -149,7 +149,7 @@ async def test_what_the_token_says_of_itself_is_believed(
 async def test_a_token_ends_at_midnight_utc_of_its_last_day(serve: Serve, check: Check) -> None:
     verdict = await check(GitLab, config(await serve(says(200, TOKEN | {"expires_at": "2026-09-24"}))))
     assert verdict.credential_expires_ms == 1_790_208_000_000
-    assert verdict.metadata["credential_days_left"] == 2
+    assert (verdict.reason, verdict.error) == (Reason.CREDENTIAL_EXPIRING, "the credential ends in 2 days")
 
 
 @pytest.mark.parametrize(
