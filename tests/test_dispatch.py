@@ -97,6 +97,27 @@ def costs(**pairs: float) -> dict[str, Cost]:
     return {name: Cost(seconds * 100, seconds) for name, seconds in pairs.items()}
 
 
+async def test_a_broker_that_takes_nothing_leaves_nothing_in_flight(parts: Parts) -> None:
+    await enter(parts, 2_000)
+
+    def refuse(_batch: Batch) -> None:
+        raise ConnectionError("the broker is full")
+
+    with pytest.raises(ConnectionError):
+        await dispatch(parts, refuse)
+    assert (await look(parts)).batches["plugin"] == 0
+    assert await tick(parts), "all is well again, and nobody waits for a lease to end"
+
+
+async def test_batches_of_a_time_that_was_taken_back_hold_nothing_up(parts: Parts) -> None:
+    """They were lost, and Redis' clock was set back by an hour: by their time they would fly for as long."""
+    await enter(parts, 2_000)
+    lost = {f"lost-{n}": parts.clock.now_ms() + 3_600_000 for n in range(1_000)}
+    await parts.redis.zadd(keys.batches("plugin"), lost)
+    assert await tick(parts)
+    assert await fact(parts, "batches_lost") == 1_000
+
+
 def test_work_is_shared_out_by_what_it_takes_and_nobody_gets_more_than_half() -> None:
     hanging = Flight(1, {"slow": 0, "fast": 0}, costs(slow=0.01, fast=0.001))
     assert room(hanging, {"slow": 10_000, "fast": 400}, 4.0) == {"slow": 200, "fast": 400}

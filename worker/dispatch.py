@@ -19,7 +19,7 @@ from registry.pace import Pace
 from registry.record import CLOCK_SLACK_MS
 from registry.schedule import Claim
 from worker.batch import Batch, batched
-from worker.flight import Flight, give_up, limit, look, room, sent
+from worker.flight import Flight, give_up, limit, look, room, sent, unsent
 from worker.lags import Lags, count
 
 log = structlog.get_logger(__name__)
@@ -50,6 +50,7 @@ async def dispatch(parts: Parts, publish: Callable[[Batch], None]) -> int:
     finally:
         if batches:
             await parts.schedule.release(pair for batch in batches for pair in batch.pairs())
+            await unsent(parts, batches)
     claimed = sum(len(claim.tenants) for claim in claims)
     await _count(parts, flight, claims, held_back=max(0, sum(waiting.values()) - claimed))
     return claimed

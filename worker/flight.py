@@ -15,6 +15,7 @@ from redis.asyncio.client import Pipeline
 
 from registry import keys
 from registry.bootstrap import Parts
+from registry.record import CLOCK_SLACK_MS
 from worker.batch import Batch
 from worker.lags import count
 
@@ -52,13 +53,14 @@ class Flight:
 async def look(parts: Parts) -> Flight:
     """What flies now."""
     now, names = parts.clock.now_ms(), parts.catalog.list()
+    latest = _latest(parts)
     stretch = now // STRETCH_MS
     async with parts.redis.pipeline(transaction=False) as pipe:
         pipe.zcount(keys.CHILDREN, now - CHILD_SILENCE_MS, "+inf")
         pipe.hgetall(keys.work(stretch))
         pipe.hgetall(keys.work(stretch - 1))
         for name in names:
-            pipe.zcount(keys.batches(name), now, "+inf")
+            pipe.zcount(keys.batches(name), now, latest)
         children, present, before, *flying = await pipe.execute()
     costs = {name: _cost(parts, name, present, before) for name in names}
     return Flight(children, dict(zip(names, flying, strict=True)), costs)
@@ -69,7 +71,13 @@ async def give_up(parts: Parts) -> int:
     async with parts.redis.pipeline(transaction=False) as pipe:
         for name in parts.catalog.list():
             pipe.zremrangebyscore(keys.batches(name), "-inf", f"({parts.clock.now_ms()}")
+            pipe.zremrangebyscore(keys.batches(name), f"({_latest(parts)}", "+inf")
         return sum(await pipe.execute())
+
+
+def _latest(parts: Parts) -> int:
+    """When a batch sent now counts as lost, at the latest; what lasts longer was sent before the clock was set back."""
+    return parts.clock.now_ms() + int(parts.settings.claim_lease * 1000) + CLOCK_SLACK_MS
 
 
 def _cost(parts: Parts, name: str, *measured: Mapping[bytes, bytes]) -> Cost:
@@ -108,6 +116,14 @@ async def sent(parts: Parts, batches: Iterable[Batch]) -> None:
     async with parts.redis.pipeline(transaction=False) as pipe:
         for batch in batches:
             pipe.zadd(keys.batches(batch.connector), {batch.id: lost_at})
+        await pipe.execute()
+
+
+async def unsent(parts: Parts, batches: Iterable[Batch]) -> None:
+    """Count these batches as in flight no more: they were never sent."""
+    async with parts.redis.pipeline(transaction=False) as pipe:
+        for batch in batches:
+            pipe.zrem(keys.batches(batch.connector), batch.id)
         await pipe.execute()
 
 
