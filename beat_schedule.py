@@ -35,6 +35,12 @@ def beat_schedule(settings: Settings) -> dict[str, Entry]:
         entries["read_status_pages"] = _every(settings.status_pages_every, "read_status_pages", queue="publish")
     if settings.webhooks_file:
         entries["tell"] = _every(settings.webhooks_every, "tell", queue="publish")
+    if settings.heartbeat_url:
+        entries["pulse"] = _every(settings.heartbeat_every, "pulse", queue="publish")
+    if settings.cloud_monitoring_project:
+        entries["export_cloud_monitoring"] = _every(
+            settings.cloud_monitoring_every, "export_cloud_monitoring", queue="publish"
+        )
     return entries
 
 

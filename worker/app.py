@@ -65,6 +65,8 @@ app.conf.update(
         "detect_incidents": {"queue": "publish"},
         "read_status_pages": {"queue": "publish"},
         "tell": {"queue": "publish"},
+        "pulse": {"queue": "publish"},
+        "export_cloud_monitoring": {"queue": "publish"},
     },
     worker_prefetch_multiplier=1,
     worker_disable_prefetch=True,

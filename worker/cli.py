@@ -17,6 +17,7 @@ from worker.commands.down import down
 from worker.commands.exits import BadInput, Failed, exit_of
 from worker.commands.health import health
 from worker.commands.history import history
+from worker.commands.labels import label, named
 from worker.commands.maintenance import maintenance
 from worker.commands.metrics import metrics
 from worker.commands.outdated import outdated
@@ -42,6 +43,8 @@ for command in (up, down, status, health, history, check, doctor, metrics):
     app.command()(command)
 app.command("list")(list_connectors)
 app.command()(outdated)
+tenants.command()(label)
+tenants.command()(named)
 app.add_typer(tenants, name="tenants")
 app.add_typer(config, name="config")
 app.add_typer(audit, name="audit")

@@ -7,6 +7,7 @@ of the same turn may come: the next turn is anybody's. A process that dies or ha
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 import structlog
 from redis.exceptions import WatchError
@@ -14,16 +15,20 @@ from redis.exceptions import WatchError
 from registry import keys
 from registry.bootstrap import Parts
 from registry.clock import steady
+from registry.connection import AWAY
 from registry.errors import StoreUnavailable
 from registry.lease import Lease
 from registry.status_pages import keep, pages, read_page
 from worker.auditing import audit_transitions
+from worker.cloud_monitoring import export
 from worker.events.deliver import Deliverer
 from worker.events.gather import gather
 from worker.events.retention import trim
 from worker.events.telling import Rules
 from worker.incidents import detect
 from worker.publish import push
+from worker.pulse import Pulse, judge, told, working
+from worker.snapshot import platform_snapshot
 
 log = structlog.get_logger(__name__)
 
@@ -120,4 +125,39 @@ async def read_status_pages(parts: Parts, owner: str) -> bool:
     )
     await keep(parts.redis, reports, settings.status_pages_every * 3)
     await parts.redis.hset(keys.PLATFORM, "status_pages_ms", str(now))
+    return True
+
+
+async def pulse(parts: Parts, owner: str) -> bool:
+    """Tell the outside whether the monitor works; False when another process does, or nobody was told.
+
+    When Redis is away nobody can hold the lease: then each process that still gets ticks says so.
+    """
+    settings = parts.settings
+    try:
+        lease = Lease(parts.redis, "pulse", owner)
+        if not await lease.hold(max(AFTERWARDS * settings.heartbeat_every, settings.heartbeat_timeout)):
+            return False
+        state = judge(await platform_snapshot(parts), await working(parts))
+    except AWAY as error:
+        state = Pulse(("Redis does not answer",))
+        log.warning("redis_away", error=type(error).__name__)
+    if not await told(settings, state):
+        return False
+    with suppress(*AWAY):
+        await parts.redis.hset(keys.PLATFORM, "pulse_ms", str(parts.clock.now_ms()))
+    return True
+
+
+async def export_cloud_monitoring(parts: Parts, owner: str) -> bool:
+    """Write the aggregates to Cloud Monitoring; False when another process does, or not all was taken."""
+    settings = parts.settings
+    lease = Lease(parts.redis, "cloud_monitoring", owner)
+    try:
+        if not await lease.hold(AFTERWARDS * settings.cloud_monitoring_every) or not await export(parts):
+            return False
+        await parts.redis.hset(keys.PLATFORM, "cloud_monitoring_ms", str(parts.clock.now_ms()))
+    except AWAY as error:
+        log.warning("redis_away", error=type(error).__name__)
+        return False
     return True

@@ -78,11 +78,11 @@ def count(pipe: Pipeline | SyncPipeline, counted: Mapping[str, int], now_ms: int
     pipe.pexpire(minute, 2 * RECENT_MS)
 
 
-async def recent(redis: Redis, now_ms: int) -> Counter[str]:
-    """What was observed in the last five minutes, everywhere."""
+async def recent(redis: Redis, now_ms: int, minutes: int = RECENT_MS // MINUTE_MS) -> Counter[str]:
+    """What was observed in the last five minutes, or fewer, everywhere; the present one is one of them."""
     minute, facts = now_ms // MINUTE_MS, Counter[str]()
     async with redis.pipeline(transaction=False) as pipe:
-        for back in range(RECENT_MS // MINUTE_MS):
+        for back in range(minutes):
             pipe.hgetall(keys.lags(minute - back))
         for row in await pipe.execute():
             facts.update({name.decode(): int(count) for name, count in row.items()})

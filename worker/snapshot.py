@@ -128,6 +128,8 @@ def _paces(settings: Settings) -> dict[str, float]:
         ("detect", settings.incidents_every, True),
         ("status_pages", settings.status_pages_every, settings.status_pages_every),
         ("tell", settings.webhooks_every, settings.webhooks_file),
+        ("pulse", settings.heartbeat_every, settings.heartbeat_url),
+        ("cloud_monitoring", settings.cloud_monitoring_every, settings.cloud_monitoring_project),
     )
     return {task: every for task, every, on in asked if on}
 

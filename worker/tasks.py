@@ -5,7 +5,15 @@ from __future__ import annotations
 from worker.app import app, deliverer, monitor, owner, runtime
 from worker.batch import Batch, BatchMessage
 from worker.dispatch import dispatch
-from worker.housekeeping import detect_incidents, publish, read_status_pages, reconcile, tell
+from worker.housekeeping import (
+    detect_incidents,
+    export_cloud_monitoring,
+    publish,
+    pulse,
+    read_status_pages,
+    reconcile,
+    tell,
+)
 
 
 @app.task(name="dispatch")
@@ -53,3 +61,15 @@ def read_status_pages_task() -> None:
 def tell_task() -> None:
     """Tell the webhooks what has happened."""
     runtime().run(tell(runtime().parts, deliverer(), owner()))
+
+
+@app.task(name="pulse")
+def pulse_task() -> None:
+    """Tell somebody outside whether the monitor works. Nobody waits for their answer."""
+    runtime().start(pulse(runtime().parts, owner()))
+
+
+@app.task(name="export_cloud_monitoring")
+def export_cloud_monitoring_task() -> None:
+    """Write to Cloud Monitoring, if this process is the one to do so. Nobody waits for Google's answer."""
+    runtime().start(export_cloud_monitoring(runtime().parts, owner()))
