@@ -10,9 +10,10 @@ All budgets have one hash tag: a pair's are taken together or not at all. See ``
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from math import ceil, log2
 from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from registry import keys
 from registry.clock import steady

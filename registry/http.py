@@ -12,7 +12,6 @@ import socket
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
 from functools import cache
 from json import dumps, loads
 from urllib.parse import urlencode
@@ -20,6 +19,7 @@ from urllib.parse import urlencode
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.http_exceptions import HttpProcessingError
+from msgspec import Struct
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -34,8 +34,7 @@ BODY_LIMIT = 1 << 20
 _ACCEPT = {"Accept": "application/json"}
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True, gc=False):
     """A vendor's complete HTTP answer; `headers` ignores case, `elapsed_ms` is from sending to the last byte."""
 
     status: int

@@ -6,13 +6,14 @@ there. Whoever loses such a race reads again, and an older result then finds a n
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
 import structlog
-from msgspec.structs import replace as changed
+from msgspec import Struct
+from msgspec.structs import replace
 from redis.asyncio.client import Pipeline
 
 from registry import history, keys
@@ -37,8 +38,7 @@ MAX_RACES = 5
 """A pair whose record changes this often while one result is written is left to its next check."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Struct, frozen=True, gc=False):
     """A finished check: what was to be done, the raw verdict, and the endpoint (``connector|host``) it is about."""
 
     task: Task
@@ -46,8 +46,7 @@ class Outcome:
     endpoint: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Write:
+class _Write(Struct, frozen=True, gc=False):
     outcome: Outcome
     record: Record
     wire: bytes
@@ -103,12 +102,12 @@ class Recorder:
         now, config = self._clock.now_ms(), task.scheduled.config
         every = self._pace.every(task.pair, config)
         usual = max(every, task.share)
-        rules = self._rules if usual == self._rules.interval_ms else replace(self._rules, interval_ms=usual)
+        rules = self._rules if usual == self._rules.interval_ms else dataclasses.replace(self._rules, interval_ms=usual)
         record = advance(previous, verdict, rules, revision=revision, fence=task.fence)
         due = next_due(task.pair, record, self._pace, now, every, task.share)
         fresh_until_ms = fresh_until(record, due, self._pace, every, task.share)
         maintenance_ms = until(task.pair, self._windows, now) if self._windows else 0
-        record = shortened(changed(record, fresh_until_ms=fresh_until_ms, maintenance_ms=maintenance_ms))
+        record = shortened(replace(record, fresh_until_ms=fresh_until_ms, maintenance_ms=maintenance_ms))
         ttl = hard_ttl(task.pair, record.fresh_until_ms, now, usual)
         turned = _transition(task.pair, previous, record)
         entry = history.entry(previous, record, verdict, turned=bool(turned)) if self._history else b""

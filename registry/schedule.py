@@ -16,6 +16,7 @@ from typing import cast
 from uuid import uuid4
 
 import structlog
+from msgspec import Struct
 from pydantic import ValidationError
 
 from registry import keys
@@ -49,8 +50,7 @@ class Claim:
     late_ms: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Scheduled:
+class Scheduled(Struct, frozen=True, gc=False):
     """A pair as the schedule keeps it. `config` is None for a service check, whose endpoint is `base_url`."""
 
     pair: Pair
@@ -89,8 +89,7 @@ class Entry:
         return packed(self.config.model_dump_json(exclude_none=True, exclude=left_out), self.pair)
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+class Task(Struct, frozen=True, gc=False):
     """One pair to check: its configuration, the record to compute from, and the claim's fence.
 
     A budget (`registry.budget`) adds the pair's `share` of it (milliseconds between two checks that it leaves the

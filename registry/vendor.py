@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass
 from typing import ClassVar, Generic, TypeVar
 
+from msgspec import Struct
 from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 
 from registry.check import CheckSession, nothing_held
@@ -52,8 +52,7 @@ class Document(BaseModel):
     largest: ClassVar[int] = TAKEN_APART
 
 
-@dataclass(frozen=True, slots=True)
-class Reply(Generic[Shape]):
+class Reply(Struct, Generic[Shape], frozen=True, gc=False):
     """A success: the documented body, and the answer it came in."""
 
     body: Shape

@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace as changed
 
 from registry import keys
 from registry.bootstrap import Parts, assemble
@@ -141,7 +142,7 @@ async def test_a_redelivered_batch_changes_nothing(past: Past) -> None:
     old, _ = await past.check(START + MINUTE, Reason.CREDENTIAL_REJECTED)
     new, _ = await past.check(START + 2 * MINUTE)
     before = await past.read()
-    for outcome in (old, new, replace(new, task=replace(new.task, previous=None))):
+    for outcome in (old, new, changed(new, task=changed(new.task, previous=None))):
         assert await past.recorder.record([outcome]) == {}
     assert await past.read() == before
 
