@@ -17,6 +17,7 @@ from aiohttp.test_utils import TestServer
 
 from registry import keys
 from registry.bootstrap import Parts
+from registry.clock import steady
 from registry.errors import InvalidConfig
 from registry.health import REASONS, Fault, Reason, Verdict
 from registry.ids import Pair
@@ -27,6 +28,7 @@ from worker.events import box
 from worker.events.deliver import MOST_ATTEMPTS, REFUSED_ATTEMPTS, Deliverer
 from worker.events.gather import gather
 from worker.events.retention import trim
+from worker.events.standing import lost, standings
 from worker.events.telling import Rules
 from worker.events.webhooks import load_webhooks
 from worker.incidents import _write
@@ -272,6 +274,70 @@ async def test_a_transition_is_kept_until_every_registered_reader_has_read_it(pa
     left = cast("Rows", await parts.redis.xrange(stream))
     assert left[0][0] <= f"{old + 250}-0".encode()
     assert len(left) <= 200
+
+
+async def test_a_message_of_another_version_is_passed_over_and_counted(
+    parts: Parts, receiver: Receiver, tells: Tells
+) -> None:
+    telling = tells({"ops": {"url": receiver.url}})
+    await telling.tell()
+    await parts.redis.xadd(box.OUTBOX, {"message": b'{"id":"1","type":"connectors.of_tomorrow"}'})
+    await turn(parts, Reason.SLOW)
+    await telling.tell()
+    assert [event["type"] for event in receiver.events] == ["connectors.transition"]
+    assert await lost(parts) == 1
+
+
+async def test_an_address_that_cannot_be_looked_up_is_an_attempt_like_any_other(parts: Parts, tells: Tells) -> None:
+    telling = tells({"ops": {"url": f"http://{'a' * 70}.example/hook"}})
+    await telling.tell()
+    await turn(parts, Reason.SLOW)
+    await telling.tell()
+    assert (await standings(parts))[0].attempts == 1
+
+
+async def test_a_pause_of_a_time_that_was_taken_back_is_over(parts: Parts, receiver: Receiver, tells: Tells) -> None:
+    receiver.statuses = [500]
+    telling = tells({"ops": {"url": receiver.url}})
+    await telling.tell()
+    await turn(parts, Reason.SLOW)
+    await telling.tell()
+    await parts.redis.hset(box.attempts("ops"), "next_ms", str(parts.clock.now_ms() + 3_600_000))
+    await telling.tell()
+    assert len(receiver.got) == 2
+
+
+async def test_messages_that_were_cut_off_untold_are_counted_once(
+    parts: Parts, receiver: Receiver, tells: Tells
+) -> None:
+    telling = tells({"ops": {"url": receiver.url}})
+    await telling.tell()
+    for tenant in ("acme", "bolt"):
+        await turn(parts, Reason.SLOW, tenant)
+        await telling.tell()
+    receiver.statuses = [500, 500]
+    for tenant in ("coal", "dune"):
+        await turn(parts, Reason.SLOW, tenant)
+        await telling.tell()
+    await parts.redis.xtrim(box.OUTBOX, maxlen=1, approximate=False)  # as the cap does
+    await telling.retry("ops")
+    await telling.retry("ops")
+    assert json.loads(receiver.got[-1][1])["subject"] == "dune/github"
+    assert await lost(parts) == 1
+
+
+async def test_a_teller_whose_wall_clock_is_wrong_tells_all_the_same(
+    parts: Parts, receiver: Receiver, tells: Tells
+) -> None:
+    """Another process checks; this one has not asked Redis for the time yet."""
+    telling = tells({"ops": {"url": receiver.url}})
+    await telling.tell()
+    await turn(parts, Reason.CREDENTIAL_REJECTED, times=1)
+    await turn(parts, Reason.CREDENTIAL_REJECTED, times=2)
+    seconds, microseconds = await parts.redis.time()
+    parts.clock.calibrate((seconds + 3_600, microseconds), steady())
+    await telling.tell()
+    assert [event["type"] for event in receiver.events] == ["connectors.transition"]
 
 
 async def test_a_webhook_that_hangs_does_not_keep_the_tick_waiting(parts: Parts, tells: Tells) -> None:

@@ -41,6 +41,11 @@ REFUSED_ATTEMPTS = 3
 PAGE = 50
 """Messages read at once."""
 
+BEGINNING = "0"
+"""The position before the oldest message, whichever that is."""
+
+_Rows = list[tuple[bytes, dict[bytes, bytes]]]
+
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
@@ -110,25 +115,41 @@ class Deliverer:
         redis, lease = self._parts.redis, Lease(self._parts.redis, f"webhook:{name}", self._owner)
         if not await lease.hold(webhook.timeout * 2):
             return False
-        position = await self._position(name)
-        rows = cast(
-            "list[tuple[bytes, dict[bytes, bytes]]]", await redis.xrange(box.OUTBOX, f"({position}", count=PAGE)
-        )
+        rows = await self._after(name, await self._position(name))
         for entry, fields in rows:
-            message = msgspec.json.decode(fields[b"message"], type=Message)
-            if message.only in (None, name) and webhook.wants(message):
+            message = _read(fields[b"message"])
+            if message is None:
+                log.error("message_unreadable", webhook=name, entry=entry.decode())
+                await self._lost(name, entry)
+            elif message.only in (None, name) and webhook.wants(message):
                 if not await lease.hold(webhook.timeout * 2) or not await self._send(name, webhook, entry, message):
                     return False
             else:
                 await redis.hset(box.SENT, name, entry)
         return bool(rows)
 
+    async def _after(self, name: str, position: str) -> _Rows:
+        """The next messages. Those that the outbox has cut off untold are counted: what is at `position` went first."""
+        rows = cast("_Rows", await self._parts.redis.xrange(box.OUTBOX, position, count=PAGE + 1))
+        if rows and rows[0][0].decode() == position:
+            return rows[1:]
+        if rows and position != BEGINNING:
+            log.error("messages_lost", webhook=name, after=position)
+            await self._lost(name, BEGINNING)
+        return rows
+
+    async def _lost(self, name: str, go_on_after: bytes | str) -> None:
+        async with self._parts.redis.pipeline(transaction=True) as pipe:
+            pipe.hset(box.SENT, name, go_on_after)
+            pipe.hincrby(box.COUNTS, "lost", 1)
+            await pipe.execute()
+
     async def _position(self, name: str) -> str:
         """Where this webhook goes on; a new one begins with what happens from its first tick on."""
         position = await self._parts.redis.hget(box.SENT, name)
         if position is None:
             last = await self._parts.redis.xrevrange(box.OUTBOX, count=1)
-            position = last[0][0] if last else b"0"
+            position = last[0][0] if last else BEGINNING.encode()
             await self._parts.redis.hset(box.SENT, name, position)
         return cast("bytes", position).decode()
 
@@ -136,7 +157,7 @@ class Deliverer:
         """One attempt at one message; False when it is to be tried again later."""
         redis, now = self._parts.redis, self._parts.clock.now_ms()
         tried = {k: int(v) for k, v in (await redis.hgetall(box.attempts(name))).items()}
-        if tried.get(b"next_ms", 0) > now:
+        if now < tried.get(b"next_ms", 0) <= now + LONGEST_WAIT * 1000:  # beyond that, the clock was set back
             return False
         attempt = await self._post(webhook, message)
         number = tried.get(b"attempts", 0) + 1
@@ -174,7 +195,7 @@ class Deliverer:
                 webhook.url.get_secret_value(), data=body, headers=headers, timeout=timeout, allow_redirects=False
             ) as answer:
                 return _judged(answer.status, answer.headers.get("retry-after", ""))
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:  # ValueError: no such name can be
             return Attempt(delivered=False, told=type(error).__name__)
 
     async def _trim(self) -> None:
@@ -188,6 +209,14 @@ class Deliverer:
         if self._webhooks and all(name in sent for name in self._webhooks):
             slowest = min((sent[name] for name in self._webhooks), key=order)
             await redis.xtrim(box.OUTBOX, minid=slowest, approximate=True)
+
+
+def _read(wire: bytes) -> Message | None:
+    """None for what another version wrote and this one cannot read: it must not hold up what follows."""
+    try:
+        return msgspec.json.decode(wire, type=Message)
+    except msgspec.DecodeError:
+        return None
 
 
 def _judged(status: int, retry_after: str) -> Attempt:

@@ -16,6 +16,7 @@ from redis.typing import EncodableT
 
 from registry import keys
 from registry.bootstrap import Parts
+from registry.clock import steady
 from registry.health import Fault, HealthStatus, Reason, Status
 from registry.ids import SYSTEM, Pair
 from registry.incidents import Incident, open_incidents
@@ -58,8 +59,10 @@ async def gather(parts: Parts, rules: Rules, fenced: Fenced | None = None) -> in
     `fenced` begins the transaction that writes, so that nothing is written when somebody else has gathered meanwhile.
     The first look ever only remembers where the streams end: nobody wants to hear of everything at once.
     """
-    news = await _read(parts)
+    asked = steady()
+    parts.clock.calibrate(await parts.redis.time(), asked)
     now = parts.clock.now_ms()
+    news = await _read(parts)
     waiting = cast(
         "list[bytes]", await parts.redis.zrange(box.OPEN, "-inf", str(now), byscore=True, offset=0, num=LOOKED_AT)
     )

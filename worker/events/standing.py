@@ -76,7 +76,7 @@ async def standings(parts: Parts, webhooks: Iterable[str] | None = None) -> list
 
 
 async def lost(parts: Parts) -> int:
-    """How often transitions were cut off before they could be told."""
+    """How often transitions or messages were cut off, or could not be read, before they were told."""
     return int(cast("bytes | None", await parts.redis.hget(box.COUNTS, "lost")) or 0)
 
 
