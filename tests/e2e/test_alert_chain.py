@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -182,6 +183,23 @@ def test_a_vendors_incident_is_told_once_and_holds_its_tenants_alerts_back(chain
         "another vendor's tenant is not",
         lambda: told("/support", "FIRING ConnectorTenantFailing gitlab", "gitlab of acme-02", "vendor_error"),
     )
+
+
+def test_prometheus_as_the_readme_starts_it_finds_every_pair_of_this_run(chain: Chain) -> None:
+    (command,) = re.findall(
+        r"^prometheus (--config.*)$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    options = [option for option in command.split() if not option.startswith("--web.listen-address")]
+    shutil.copytree(ROOT / "ops/prometheus", chain.system.directory / "ops/prometheus")
+    with running("prometheus", *options, directory=chain.system.directory) as url:
+        beside = Chain(chain.system, url, chain.alertmanager)
+        everybody = len(TENANTS) * len(CONNECTORS)
+        eventually(
+            "every pair is scraped",
+            lambda: beside.number('count(registry_connector_health{tenant_id!="*"})') == everybody,
+        )
+        rules = json.loads(fetched(f"{url}/api/v1/rules"))["data"]["groups"]
+        assert {Path(group["file"]).name for group in rules} == {path.name for path in RULES.glob("*.yml")}
 
 
 def test_every_panel_of_the_dashboard_shows_something_meanwhile(chain: Chain) -> None:

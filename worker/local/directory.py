@@ -41,6 +41,11 @@ class RunDirectory:
         """What `env` becomes once a run really starts."""
         return self.path / "env.next"
 
+    @property
+    def targets(self) -> Path:
+        """What Prometheus scrapes of this run, in its file-based service discovery's form."""
+        return self.path / "targets.json"
+
     def adopt_env(self) -> None:
         """The run starts: from now on every command here uses its environment."""
         self.next_env.replace(self.env)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -10,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from redis.exceptions import RedisError
 
@@ -21,7 +23,7 @@ from worker.commands.session import actor, assembled
 from worker.commands.tenants_file import TenantsFile, entries_of, read_tenants
 from worker.housekeeping import reconcile
 from worker.local import environment, leftovers, supervision
-from worker.local.directory import RunDirectory, RunLock
+from worker.local.directory import RunDirectory, RunLock, write_private
 from worker.local.environment import Local
 from worker.local.show import addresses, show
 
@@ -55,6 +57,7 @@ async def run(directory: RunDirectory, lock: RunLock, asked: Asked) -> Exit:
         prune = local.vendors_url is not None and len(files) == 1  # an earlier demo may have had more tenants
         plans = [await make_plan(parts, file, prune=prune) for file in files]
         directory.adopt_env()
+        write_private(directory.targets, json.dumps(_scraped(local)))
         async with _supervised(directory, local, lock, keep=asked.detach) as supervisor:
             await _until_redis(directory, parts, supervisor, stop)
             if not stop.is_set():
@@ -69,6 +72,15 @@ async def run(directory: RunDirectory, lock: RunLock, asked: Asked) -> Exit:
             return await show(directory, local, parts, supervisor, stop)
     finally:
         await parts.aclose()
+
+
+def _scraped(local: Local) -> list[dict[str, list[str]]]:
+    """What Prometheus' file-based service discovery reads; without the name and password that an address may hold."""
+    url = local.settings.pushgateway_url
+    if url is None:
+        return []
+    parts = urlsplit(url if "://" in url else f"http://{url}")
+    return [{"targets": [parts.netloc.rpartition("@")[2]]}]
 
 
 def _demo(count: int, vendors_url: str) -> TenantsFile:
