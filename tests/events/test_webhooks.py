@@ -288,6 +288,23 @@ async def test_a_message_of_another_version_is_passed_over_and_counted(
     assert await lost(parts) == 1
 
 
+async def test_a_transition_in_the_words_of_another_version_holds_up_no_other(
+    parts: Parts, receiver: Receiver, tells: Tells
+) -> None:
+    telling = tells({"ops": {"url": receiver.url}})
+    await turn(parts, Reason.OK)
+    await telling.tell()
+    event = {"connector": "github", "tenant": "acme", "from": None, "to": ["unhealthy", "of_tomorrow"]}
+    strange = json.dumps(event | {"fault": "vendor", "at_ms": 1, "version": 1})
+    await parts.redis.xadd(keys.events(keys.shard_of("acme", parts.settings.shards)), {"transition": strange})
+    await parts.redis.xadd(keys.INCIDENT_LOG, {"event": "opened", "incident": "{}"})
+    await parts.redis.hset(box.PAIRS, "github:acme", '{"told":["unhealthy","of_tomorrow"]}')
+    await turn(parts, Reason.SLOW)
+    await telling.tell()
+    assert [event["type"] for event in receiver.events] == ["connectors.transition"]
+    assert await lost(parts) == 2
+
+
 async def test_an_address_that_cannot_be_looked_up_is_an_attempt_like_any_other(parts: Parts, tells: Tells) -> None:
     telling = tells({"ops": {"url": f"http://{'a' * 70}.example/hook"}})
     await telling.tell()

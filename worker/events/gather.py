@@ -117,19 +117,33 @@ def _follow(stream: str, news: _News, last: _Rows, here: _Rows, rows: _Rows, now
         return
     for entry, fields in rows:
         news.positions[stream] = entry.decode()
-        if b"transition" in fields:
-            turn = _turn(stream, entry, fields[b"transition"])
-            if not turn.pair.is_service:  # a vendor's own endpoint is told of by its incident
-                news.turns.append(turn)
-        elif b"incident" in fields:
-            news.messages.append(_incident(entry, fields))
+        try:
+            _take(stream, news, entry, fields)
+        except (ValueError, LookupError, TypeError) as error:  # another version's words must not hold up all others
+            news.lost += 1
+            log.exception("event_unreadable", stream=stream, entry=entry.decode(), error=type(error).__name__)
+
+
+def _take(stream: str, news: _News, entry: bytes, fields: Mapping[bytes, bytes]) -> None:
+    if b"transition" in fields:
+        turn = _turn(stream, entry, fields[b"transition"])
+        if not turn.pair.is_service:  # a vendor's own endpoint is told of by its incident
+            news.turns.append(turn)
+    elif b"incident" in fields:
+        news.messages.append(_incident(entry, fields))
 
 
 async def _remembered(parts: Parts, pairs: Sequence[Pair]) -> dict[Pair, Telling]:
     wires = cast("list[bytes | None]", await parts.redis.hmget(box.PAIRS, list(map(str, pairs)))) if pairs else []
-    return {
-        pair: msgspec.json.decode(wire, type=Telling) if wire else IDLE for pair, wire in zip(pairs, wires, strict=True)
-    }
+    return {pair: _telling(wire) if wire else IDLE for pair, wire in zip(pairs, wires, strict=True)}
+
+
+def _telling(wire: bytes) -> Telling:
+    """What another version remembered and this one cannot read is forgotten: something may be told twice."""
+    try:
+        return msgspec.json.decode(wire, type=Telling)
+    except msgspec.DecodeError:
+        return IDLE
 
 
 async def _statuses(parts: Parts, pairs: Collection[Pair]) -> dict[Pair, HealthStatus]:
