@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Sequence
 
 import structlog
 from structlog.contextvars import bind_contextvars
@@ -25,10 +25,9 @@ from registry.schedule import Task
 from worker.batch import Batch
 from worker.flight import expired, landed
 from worker.lags import Lags
+from worker.lanes import Found, Lanes
 
 log = structlog.get_logger(__name__)
-
-Check = asyncio.Task[Outcome | Pair]
 
 HARVEST_EVERY = 1.0
 """Seconds between two writes of the checks that end behind their batch."""
@@ -55,18 +54,20 @@ class Monitor:
         if await expired(self._parts, batch):
             return
         tasks = await self._parts.budgets.admit(claimed)
-        checks = {asyncio.create_task(self._check(task), name=str(task.pair)) for task in tasks}
+        located = [(self._parts.checker.endpoint(task.scheduled), task) for task in tasks]
+        lanes = Lanes(located, self._gates, self._parts.settings.host_concurrency, self._check)
         try:
-            done, late = await _wait(checks, self._patience)
-            await self._record(done, ended=batch, seconds=steady() - started)
+            await lanes.run(self._patience)
+            lanes.shut()
+            await self._record(lanes.harvest(), ended=batch, seconds=steady() - started)
         except BaseException:
-            await self._abandon(checks)
+            await self._abandon(lanes)
             raise
-        if late:
-            behind = asyncio.create_task(self._finish(late))
+        if not lanes.done:
+            behind = asyncio.create_task(self._finish(lanes))
             self._behind.add(behind)
             behind.add_done_callback(self._behind.discard)
-        log.debug("batch", pairs=len(tasks), late=len(late), seconds=steady() - started)
+        log.debug("batch", pairs=len(tasks), late=lanes.open, seconds=steady() - started)
 
     async def drain(self) -> None:
         """Let the checks behind their batches end (they have deadlines); what is left goes back to the schedule."""
@@ -76,47 +77,34 @@ class Monitor:
             behind.cancel()
         await asyncio.gather(*self._behind, return_exceptions=True)
 
-    async def _check(self, task: Task) -> Outcome | Pair:
-        """One pair's check, once its vendor's host has a place; the pair itself when there was none in time."""
+    async def _check(self, task: Task, endpoint: str) -> Outcome | Pair:
+        """One pair's check at a host that has a place for it; the pair itself when it may not begin any more."""
         checking.set((task.pair.tenant, task.fence))
-        checker = self._parts.checker
-        endpoint = checker.endpoint(task.scheduled)
-        gate = self._gates[endpoint]
-        try:
-            if gate.locked():
-                async with asyncio.timeout(self._patience):
-                    await gate.acquire()
-            else:
-                await gate.acquire()
-        except TimeoutError:
+        started = steady()
+        if started > task.begin_until:  # this process stood still, and its place in the budget is over
             return task.pair
-        if steady() > task.begin_until:  # this process stood still, and its place in the budget is over
-            gate.release()
-            return task.pair
-        started, self.running = steady(), self.running + 1
+        self.running += 1
         self.lags.observe("queue", self._parts.clock.now_ms() - task.fence / 1000)  # a fence is the time of its claim
         try:
-            return Outcome(task, await checker.check(task.scheduled), endpoint)
+            return Outcome(task, await self._parts.checker.check(task.scheduled), endpoint)
         finally:
-            gate.release()
             self.running -= 1
             self.lags.observe("check", (steady() - started) * 1000)
 
-    async def _finish(self, checks: Collection[Check]) -> None:
+    async def _finish(self, lanes: Lanes) -> None:
         """Write the checks that end behind their batch, a harvest at a time."""
-        late = set(checks)
+        late = lanes.open
         try:
-            while late:
-                done, late = await _wait(late, HARVEST_EVERY)
-                await self._record(done)
+            while not lanes.done:
+                await lanes.run(HARVEST_EVERY)
+                await self._record(lanes.harvest())
         except AWAY as error:
-            log.warning("results_lost", pairs=len(checks), error=type(error).__name__)
+            log.warning("results_lost", pairs=late, error=type(error).__name__)
         finally:
-            await self._abandon(late)
+            await self._abandon(lanes)
 
-    async def _record(self, done: Iterable[Check], ended: Batch | None = None, seconds: float = 0.0) -> None:
+    async def _record(self, results: Sequence[Found], ended: Batch | None = None, seconds: float = 0.0) -> None:
         """Write what was found in one round trip, and with it that a batch has `ended` after so many seconds."""
-        results = [check.result() for check in done]
         outcomes = [result for result in results if isinstance(result, Outcome)]
         queued = [result for result in results if isinstance(result, Pair)]
         async with self._parts.redis.pipeline(transaction=False) as pipe:
@@ -127,18 +115,10 @@ class Monitor:
             await self._parts.schedule.release(queued, delay=self._parts.settings.confirm_delay)
             await self._parts.redis.hincrby(keys.PLATFORM, "released", len(queued))
 
-    async def _abandon(self, checks: Iterable[Check]) -> None:
+    async def _abandon(self, lanes: Lanes) -> None:
         """Stop checks and hand their pairs back."""
-        open_checks = [check for check in checks if not check.done()]
-        for check in open_checks:
-            check.cancel()
-        await asyncio.gather(*open_checks, return_exceptions=True)
-        if open_checks:
+        if pairs := await lanes.stop():
             try:
-                await self._parts.schedule.release([Pair.parse(check.get_name()) for check in open_checks])
+                await self._parts.schedule.release(pairs)
             except AWAY as error:
-                log.warning("claims_left_to_lease", pairs=len(open_checks), error=type(error).__name__)
-
-
-async def _wait(checks: set[Check], timeout: float) -> tuple[set[Check], set[Check]]:
-    return await asyncio.wait(checks, timeout=timeout) if checks else (set(), set())
+                log.warning("claims_left_to_lease", pairs=len(pairs), error=type(error).__name__)
