@@ -63,6 +63,7 @@ class Reading:
         self._timeout, self._circuit, self._places = timeout, Circuit(), asyncio.Semaphore(PLACES)
         self._idle: list[_Line] = []
         self._aside: set[asyncio.Future[_Line]] = set()
+        self._left: list[asyncio.Future[_Line]] = []
 
     async def ask(self, *commands: Command, since: float | None = None) -> list[Any]:
         """The bare answers to `commands`, in one round trip.
@@ -103,14 +104,20 @@ class Reading:
         return answers
 
     async def _connection(self) -> _Line:
-        made = asyncio.ensure_future(self._connect())
-        self._aside.add(made)
-        made.add_done_callback(self._aside.discard)
+        """A new one, for one under way may hang; beyond `PLACES` of them the newest whose reader has left."""
+        made = self._left.pop() if self._left and len(self._aside) >= PLACES else self._begun()
         try:
             return await asyncio.shield(made)
         except asyncio.CancelledError:
+            self._left.append(made)
             made.add_done_callback(self._keep)
             raise
+
+    def _begun(self) -> asyncio.Future[_Line]:
+        made = asyncio.ensure_future(self._connect())
+        self._aside.add(made)
+        made.add_done_callback(self._aside.discard)
+        return made
 
     async def _connect(self) -> _Line:
         connection: _Line = self._make(**self._kwargs)
@@ -123,8 +130,10 @@ class Reading:
         return connection
 
     def _keep(self, made: asyncio.Future[_Line]) -> None:
-        if not made.cancelled() and made.exception() is None:
-            self._idle.append(made.result())
+        if made in self._left:
+            self._left.remove(made)
+            if not made.cancelled() and made.exception() is None:
+                self._idle.append(made.result())
 
     async def aclose(self) -> None:
         """Close every connection."""

@@ -306,6 +306,24 @@ async def test_a_connection_that_comes_too_late_serves_the_next_reader(server: R
         await reading.aclose()
 
 
+async def test_callers_who_give_up_early_leave_a_bounded_number_of_connections(server: RedisServer) -> None:
+    """Nothing tells the circuit of them, and each connection takes seconds to fail."""
+    stop(server)
+    reading = Reading(server.url(), 10.0)
+    for _ in range(3 * PLACES):
+        asked = asyncio.create_task(reading.ask(PING))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+    go_on(server)
+    assert await reading.ask(PING) == [b"PONG"]
+    with server.client() as client:
+        assert client.info("clients")["connected_clients"] <= PLACES + 2
+    await reading.aclose()
+
+
 def test_no_thread_is_left_when_a_view_is_closed(server: RedisServer) -> None:
     before = threading.active_count()
     with HealthView(server.url(), timeout=2.0, shards=4) as view:
