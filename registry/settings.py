@@ -198,8 +198,7 @@ class Settings(BaseSettings):
         if self.pushgateway_url is None:
             return None
         scheme, found, rest = self.pushgateway_url.rpartition("://")
-        host, slash, path = rest.partition("/")
-        return f"{scheme if found else 'http'}://{host.rpartition('@')[2]}{slash}{path}"
+        return f"{scheme if found else 'http'}://{rest.rpartition('@')[2]}"
 
     @property
     def stream_wait(self) -> float:

@@ -202,12 +202,21 @@ async def test_a_gateway_that_takes_its_time_ends_the_turn_once(parts: Parts) ->
         assert await pushes(slow) == {"failed": 1}, "the other groups are not tried"
 
 
-async def test_a_password_or_a_certificate_that_cannot_be_read_is_a_failed_push(parts: Parts, tmp_path: Path) -> None:
-    for setting in ("pushgateway_password_file", "pushgateway_ca_file"):
-        lacking = changed(parts, **{setting: tmp_path / "none", "pushgateway_url": "https://me@127.0.0.1:9"})
-        with capture_logs() as logged:
-            assert not await push(lacking, ours)
-        assert [line["event"] for line in logged] == ["push_failed"]
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("pushgateway_password_file", Path("none")),
+        ("pushgateway_ca_file", Path("none")),
+        ("pushgateway_url", "http://me:sesame@127.0.0.1:none"),
+        ("pushgateway_url", "http://me:sesame@[127.0.0.1"),
+    ],
+)
+async def test_what_cannot_be_read_of_the_settings_is_a_failed_push(parts: Parts, setting: str, value: object) -> None:
+    lacking = changed(parts, **{"pushgateway_url": "https://me@127.0.0.1:9", setting: value})
+    with capture_logs() as logged:
+        assert not await push(lacking, ours)
+    assert [line["event"] for line in logged] == ["push_failed"]
+    assert "sesame" not in f"{logged}{lacking.settings.pushgateway_address}"
 
 
 class Secured:

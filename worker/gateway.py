@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from types import MappingProxyType
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
@@ -48,25 +48,20 @@ class Gateway:
     """The Pushgateway of `settings`, with the password and the certificates as they are now.
 
     Raises:
-        PushFailed: the password or the certificates cannot be read.
+        PushFailed: the address, the password or the certificates cannot be read.
     """
 
     def __init__(self, settings: Settings) -> None:
         url = settings.pushgateway_url or ""
-        parts = urlsplit(url if "://" in url else f"http://{url}")
-        self._host, self._port, self._path = parts.hostname or "", parts.port, parts.path.rstrip("/")
-        self._timeout, self._job = settings.pushgateway_timeout, settings.metrics_job
-        user, password = parts.username or settings.pushgateway_user, parts.password
         try:
-            if settings.pushgateway_password_file and password is None:
-                password = quote(settings.pushgateway_password_file.read_text().strip())
-            self._tls = (
-                ssl.create_default_context(cafile=settings.pushgateway_ca_file) if parts.scheme == "https" else None
-            )
-        except (OSError, UnicodeDecodeError) as error:
-            raise PushFailed(f"password or certificates cannot be read: {type(error).__name__}") from None
-        credential = f"{unquote(user)}:{unquote(password or '')}" if user else ""
-        self._headers = {"Authorization": f"Basic {b64encode(credential.encode()).decode()}"} if credential else {}
+            parts = urlsplit(url if "://" in url else f"http://{url}")
+            self._host, self._port, self._path = parts.hostname or "", parts.port, parts.path.rstrip("/")
+            self._headers = _authorization(parts, settings)
+            secure = parts.scheme == "https"
+            self._tls = ssl.create_default_context(cafile=settings.pushgateway_ca_file) if secure else None
+        except (OSError, ValueError) as error:
+            raise PushFailed(f"address, password or certificates are of no use: {type(error).__name__}") from None
+        self._timeout, self._job = settings.pushgateway_timeout, settings.metrics_job
 
     def put(self, group: str, body: bytes, until: float) -> None:
         """Replace the group of one shard, until `until` (`steady` seconds).
@@ -134,6 +129,17 @@ def _pieces(body: bytes, until: float) -> Iterator[bytes]:
             raise TimeoutError("not done in time")
         yield body[start:end]
         start = end
+
+
+def _authorization(url: SplitResult, settings: Settings) -> dict[str, str]:
+    """The header that tells user and password, if there are any: those of the URL come first."""
+    user = unquote(url.username) if url.username else settings.pushgateway_user
+    if not user:
+        return {}
+    password = unquote(url.password or "")
+    if settings.pushgateway_password_file and not password:
+        password = settings.pushgateway_password_file.read_text().strip()
+    return {"Authorization": f"Basic {b64encode(f'{user}:{password}'.encode()).decode()}"}
 
 
 def _label(name: str, value: str) -> str:

@@ -136,7 +136,7 @@ async def pulse(parts: Parts, owner: str) -> bool:
     settings = parts.settings
     try:
         lease = Lease(parts.redis, "pulse", owner)
-        if not await lease.hold(max(AFTERWARDS * settings.heartbeat_every, settings.heartbeat_timeout)):
+        if not await lease.hold(AFTERWARDS * settings.heartbeat_every):
             return False
         state = judge(await platform_snapshot(parts), await working(parts))
     except AWAY as error:
