@@ -21,6 +21,7 @@ from pydantic import SecretStr
 
 from registry.clean import clean
 from registry.connector import Connector, ConnectorConfig, ConnectorFactory, ConnectorMetadata
+from registry.deadlines import Deadlines
 from registry.errors import CheckFailed, InvalidConfig, SecretNotFound, SecretUnavailable
 from registry.health import REASONS, Fault, HealthCheck, Quota, Reason, Scalar, StepStatus, Verdict
 from registry.ids import Pair
@@ -149,6 +150,7 @@ async def run_check(
     now_ms: Callable[[], int],
     timeout: float,
     actions: Mapping[Reason, str] | None = None,
+    deadlines: Deadlines | None = None,
 ) -> Verdict:
     """Run one check to its verdict, whatever happens.
 
@@ -157,17 +159,18 @@ async def run_check(
         now_ms: the shared clock, Unix milliseconds.
         timeout: seconds for the calls to the vendor; as many again for what comes before them, which is ours.
         actions: the connector's own advice by reason; where it has none, readers see the reason table's.
+        deadlines: those of this event loop; None: it has no others.
     """
     session = CheckSession(pair, http, tokens, now_ms=now_ms(), manifest=manifest)
     started = time.perf_counter()
     outcome: CheckFailed | None = None
     run: Run | None = None
     try:
-        async with asyncio.timeout(timeout) as deadline:
+        with (deadlines or Deadlines()).within(timeout) as deadline:
             run = await prepare()
             prepared = time.perf_counter()
             if prepared - started > SOON:
-                deadline.reschedule(asyncio.get_running_loop().time() + timeout)
+                deadline.restart()
             started = prepared
             await run(session)
     except CheckFailed as failure:

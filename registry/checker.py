@@ -10,6 +10,7 @@ from registry.catalog import Catalog, Loaded
 from registry.check import OTHERWISE, Prepare, run_check, service_check, tenant_check
 from registry.clock import SharedClock
 from registry.connector import ConnectorConfig
+from registry.deadlines import Deadlines
 from registry.endpoints import Endpoints
 from registry.errors import ConnectorError, ConnectorUnusable
 from registry.health import Fault, Reason, Verdict
@@ -38,7 +39,7 @@ class Checker:
     ) -> None:
         self._catalog, self._secrets, self._http, self._tokens = catalog, secrets, http, tokens
         self._endpoints, self._board, self._canary = endpoints, board, Canary(settings.canary_url)
-        self._clock, self._settings = clock, settings
+        self._clock, self._settings, self._deadlines = clock, settings, Deadlines()
 
     async def check(self, scheduled: Scheduled) -> Verdict:
         """One check, to its raw verdict. Never raises, whatever the connector or the vendor does.
@@ -61,6 +62,7 @@ class Checker:
             actions=getattr(loaded.factory, "actions", {}),
             now_ms=self._clock.now_ms,
             timeout=self._settings.check_timeout,
+            deadlines=self._deadlines,
         )
         verdict = await self._attributed(verdict, scheduled)
         if pair.is_service and verdict.fault is Fault.TENANT:  # there is no tenant to blame
