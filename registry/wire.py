@@ -31,7 +31,7 @@ SPOILED = 8
 
 _ENCODINGS = "gzip, deflate"
 _CHUNK = 1 << 16
-_BROKEN = re.compile(r"[\r\n\0]")
+_BROKEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +101,8 @@ class Wire:
                 connection = await self._connector.connect(way, [], self._timeout)
             except TimeoutError as error:
                 raise aiohttp.ConnectionTimeoutError from error
+            except UnicodeError as error:  # no such name can be: a part of it is empty, or too long
+                raise aiohttp.InvalidURL(way.url) from error
             if connection.protocol is None or not connection.protocol.should_close:
                 return connection
             connection.close()
@@ -148,7 +150,7 @@ class Wire:
 def _lines(headers: Mapping[str, str]) -> str:
     for text in (*headers, *headers.values()):
         if _BROKEN.search(text):
-            raise ValueError("a header must not have line breaks")
+            raise ValueError("a header must not have control characters")
     return "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
 
 

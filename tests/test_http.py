@@ -202,6 +202,14 @@ async def test_a_name_that_does_not_resolve_is_unreachable(vendor_http: VendorHt
     assert (await failure(vendor_http, "https://does-not-exist.invalid/")).reason is Reason.UNREACHABLE
 
 
+@pytest.mark.parametrize("name", [f"{'a' * 70}.example", "gitlab..example"])
+async def test_a_name_that_cannot_even_be_looked_up_is_the_addresss_fault_and_not_the_credentials(
+    vendor_http: VendorHttp, name: str
+) -> None:
+    failed = await failure(vendor_http, f"https://{name}/")
+    assert (failed.reason, failed.message) == (Reason.MISCONFIGURED, "the address is not a valid URL")
+
+
 async def test_a_refused_connection_is_unreachable(vendor_http: VendorHttp) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound, but nobody listens
@@ -400,6 +408,9 @@ async def test_a_credential_that_cannot_be_a_header_is_misconfigured_and_not_rep
     assert "sekrit" not in caught.value.message
     with pytest.raises(CheckFailed, match="cannot be sent"):
         await vendor_http.request("GET", await serve(says(200)), headers={"X-Name: x\r\nX-Evil": "1"})
+    for control in "\0\n\v\x1b\x7f":
+        with pytest.raises(CheckFailed, match="cannot be sent"):
+            await vendor_http.request("GET", await serve(says(200)), headers={"Authorization": f"Bearer a{control}"})
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "2130706433", "0x7f000001", "0177.0.0.1", "127.1", "[::1]"])
