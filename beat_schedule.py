@@ -1,7 +1,7 @@
 """The schedule of the background work, as data: one entry a task, none a tenant.
 
-Every entry expires, so that a worker that was stopped for long finds a short backlog of ticks. Two beats may run: a
-duplicated tick does no harm, and neither does a late one.
+Every entry expires, so that a queue without workers stays bounded. Two beats may run: a duplicated tick does no harm,
+and neither does a late one: a worker skips what it has just done (`worker.ticks`).
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from typing import TypedDict
 
 from registry.settings import Settings
 
-TICK_LIFE = 60.0
-"""Seconds a tick may wait for its worker. The clocks of two machines may differ by as much, and what a slow Redis
-delays is still done: if a tick ended with its own turn, a worker that is behind would only ever throw ticks away."""
+TICK_LIFE = 7200.0
+"""Seconds a tick may wait for its worker. Celery judges that by the wall clocks of two machines: these may differ by as
+much, or a worker would throw every tick away."""
 
 
 class Entry(TypedDict):

@@ -41,6 +41,9 @@ AUDITED = f"{PREFIX}:audited"
 STATUS_PAGES = f"{PREFIX}:status-pages"
 """Hash with a TTL of what the vendors' status pages said last: connector → JSON."""
 
+TICKS = f"{PREFIX}:ticks"
+"""Hash: task of beat's → Unix ms at which its last tick began."""
+
 BUDGETS_SINCE = f"{PREFIX}:{{budget}}:since"
 """Unix ms from which on what is taken from the budgets has been counted."""
 

@@ -14,11 +14,19 @@ from worker.housekeeping import (
     reconcile,
     tell,
 )
+from worker.ticks import begin
+
+
+def begins(task: str) -> bool:
+    """Is this tick of `task` worth doing?"""
+    return runtime().run(begin(runtime().parts, task))
 
 
 @app.task(name="dispatch")
 def dispatch_task() -> None:
     """Claim what is due and send it out in batches."""
+    if not begins("dispatch"):
+        return
     with app.producer_pool.acquire(block=True) as producer:
 
         def send(batch: Batch) -> None:
@@ -36,40 +44,47 @@ def check_batch_task(message: BatchMessage) -> None:
 @app.task(name="publish")
 def publish_task() -> None:
     """Push the gauges, if this process is the publisher."""
-    runtime().run(publish(runtime().parts, owner()))
+    if begins("publish"):
+        runtime().run(publish(runtime().parts, owner()))
 
 
 @app.task(name="reconcile")
 def reconcile_task() -> None:
     """Bring the configuration store's changes into the schedule."""
-    runtime().run(reconcile(runtime().parts, owner()))
+    if begins("reconcile"):
+        runtime().run(reconcile(runtime().parts, owner()))
 
 
 @app.task(name="detect_incidents")
 def detect_incidents_task() -> None:
     """Find one cause behind many pairs' failures."""
-    runtime().run(detect_incidents(runtime().parts, owner()))
+    if begins("detect_incidents"):
+        runtime().run(detect_incidents(runtime().parts, owner()))
 
 
 @app.task(name="read_status_pages")
 def read_status_pages_task() -> None:
     """Read what the vendors say of themselves."""
-    runtime().run(read_status_pages(runtime().parts, owner()))
+    if begins("read_status_pages"):
+        runtime().run(read_status_pages(runtime().parts, owner()))
 
 
 @app.task(name="tell")
 def tell_task() -> None:
     """Tell the webhooks what has happened."""
-    runtime().run(tell(runtime().parts, deliverer(), owner()))
+    if begins("tell"):
+        runtime().run(tell(runtime().parts, deliverer(), owner()))
 
 
 @app.task(name="pulse")
 def pulse_task() -> None:
     """Tell somebody outside whether the monitor works. Nobody waits for their answer."""
-    runtime().start(pulse(runtime().parts, owner()))
+    if begins("pulse"):
+        runtime().start(pulse(runtime().parts, owner()))
 
 
 @app.task(name="export_cloud_monitoring")
 def export_cloud_monitoring_task() -> None:
     """Write to Cloud Monitoring, if this process is the one to do so. Nobody waits for Google's answer."""
-    runtime().start(export_cloud_monitoring(runtime().parts, owner()))
+    if begins("export_cloud_monitoring"):
+        runtime().start(export_cloud_monitoring(runtime().parts, owner()))

@@ -7,6 +7,8 @@ tick: both turn there too, so that no probe ends a process that only waits for R
 from __future__ import annotations
 
 import asyncio
+import time
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -59,14 +61,33 @@ def _waiting(error: Exception, seconds: float) -> None:
     log.warning("broker_away", error=f"{type(error).__name__}: {error}", again_in=seconds)
 
 
+SET_BACK = 1.0
+"""Seconds by which the wall clock goes back at once when it is set back; being put right slowly is less."""
+
+
 class BeatingScheduler(Scheduler):
-    """Celery's scheduler in memory, with a heartbeat at every tick."""
+    """Celery's scheduler in memory, with a heartbeat at every tick.
+
+    Celery reckons with the wall clock: set back by an hour, it would wait for an hour. Here it begins anew then.
+    """
+
+    _ahead: float = -inf
+    """Seconds by which the wall clock was ahead of the steady one at the last tick."""
 
     def tick(self, *args: Any, **options: Any) -> float:  # whatever Celery's own takes
         """One turn; returns the seconds until the next."""
         _Process.heartbeat = _Process.heartbeat or heartbeat("beat")
         _turned()
+        before, self._ahead = self._ahead, time.time() - steady()
+        if self._ahead < before - SET_BACK:
+            self._begin_anew(before - self._ahead)
         return float(super().tick(*args, **options))
+
+    def _begin_anew(self, seconds: float) -> None:
+        log.warning("wall_clock_set_back", by_seconds=seconds)
+        self.schedule.clear()
+        self.setup_schedule()
+        self._heap = None
 
     def _ensure_connected(self) -> Connection:  # private, but the only place where beat waits without end
         return self.connection.ensure_connection(_waiting, callback=_turned)

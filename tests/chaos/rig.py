@@ -131,7 +131,7 @@ class Rig:
     def close(self) -> None:
         """End every process."""
         self.watch.close()
-        for role in list(self.roles):
+        for role in self.survivors():
             self.kill(role, wait=False)
         for process in self.roles.values():
             process.wait()

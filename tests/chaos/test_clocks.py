@@ -1,4 +1,4 @@
-"""The wall clock of a machine jumps, and is another than that of the others; libfaketime plays it.
+"""The wall clocks of machines jump, and differ; libfaketime plays it.
 
 https://github.com/wolfcw/libfaketime
 """
@@ -11,24 +11,46 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.rig import Rig, eventually
+from tests.chaos.rig import DURABLE, Rig, eventually
 from tests.fixtures_prometheus import binary
 
 log = logging.getLogger(__name__)
 
 LIBRARIES = tuple(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
-JUMPS = ("+3600", "-3600")
-"""Seconds by which a clock differs from the true one."""
+JUMPS = ("+3600", "-3600", "+0")
+"""Seconds by which a clock differs from the true one, one after the other."""
+
+SLEEP = "import select, time\ntime.sleep = lambda seconds: select.select([], [], [], seconds) and None\n"
+"""libfaketime takes what Python's own sleep passes, a time of the steady clock, for one of the wall clock."""
+
+EVERYTHING = ("beat", "dispatch", "publish", "checks-a", "checks-b")
+SHORT = {"the ticks' workers": ("dispatch", "publish"), "beat": ("beat",)}
+LONG = {"a machine of checks": ("checks-a",), "everything": EVERYTHING}
 
 
 @pytest.fixture
-def clock(rig: Rig) -> Iterator[Path]:
-    """The file whose content is the jump; every process ends with its usual clock."""
+def clock(rig: Rig) -> Path:
+    """The file whose content is the jump."""
     binary("faketime", "faketime")
     path = rig.directory / "clock"
     path.write_text("+0")
-    yield path
-    path.write_text("+0")
+    (rig.directory / "sitecustomize.py").write_text(SLEEP)
+    return path
+
+
+@pytest.fixture
+def fallible_redis(rig: Rig, clock: Path) -> Iterator[None]:
+    """Redis goes by the fallible clock too."""
+    usual = rig.redis.binary
+    program = rig.directory / "redis"
+    program.write_text(f'#!/bin/sh\n{"".join(f"export {n}={v}; " for n, v in faked(clock).items())}exec {usual} "$@"\n')
+    program.chmod(0o700)
+    for binary_ in (str(program), usual):
+        rig.redis.kill()
+        rig.redis.binary = binary_
+        rig.redis.start(*DURABLE)
+        if binary_ != usual:
+            yield
 
 
 def faked(clock: Path) -> dict[str, str]:
@@ -37,23 +59,50 @@ def faked(clock: Path) -> dict[str, str]:
         "FAKETIME_TIMESTAMP_FILE": str(clock),
         "FAKETIME_NO_CACHE": "1",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "PYTHONPATH": str(clock.parent),
     }
 
 
+@pytest.mark.parametrize("whose", SHORT)
+def test_a_clock_jumps(rig: Rig, clock: Path, whose: str) -> None:
+    jumps(rig, clock, whose, SHORT[whose])
+
+
 @pytest.mark.long
-@pytest.mark.parametrize("jump", JUMPS)
-def test_the_clock_of_a_machine_of_checks_jumps(rig: Rig, clock: Path, jump: str) -> None:
-    """It differs from all others then: nobody misses a check for it."""
-    role = "checks-a"
+@pytest.mark.parametrize("whose", LONG)
+def test_more_clocks_jump(rig: Rig, clock: Path, whose: str) -> None:
+    jumps(rig, clock, whose, LONG[whose])
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("fallible_redis")
+def test_every_clock_jumps_and_that_of_redis_with_them(rig: Rig, clock: Path) -> None:
+    jumps(rig, clock, "everything and Redis", EVERYTHING)
+
+
+def jumps(rig: Rig, clock: Path, whose: str, roles: tuple[str, ...]) -> None:
+    """The roles begin with the true clock; then theirs differs from all others, in either direction."""
     with rig.broken():
+        for role in roles:
+            rig.kill(role)
+            rig.run(role, **faked(clock))
+        eventually(f"{whose}: ready", lambda: all(rig.is_ready(role) for role in roles))
+    rig.heals()
+    for jump in JUMPS:
+        with rig.broken():
+            clock.write_text(jump)
+        seconds = rig.heals()
+        work_goes_on(rig)
+        log.info("%s: the clock at %s: readers saw %s; healed in %.1f s", whose, jump, dict(rig.watch.seen), seconds)
+    for role in roles:
         rig.kill(role)
-        rig.run(role, **faked(clock))
-        eventually(f"{role} is ready", lambda: rig.is_ready(role))
-    rig.heals()
-    with rig.broken():
-        clock.write_text(jump)
-    log.info("the clock of %s at %s: healed in %.1f s", role, jump, rig.heals())
+
+
+def work_goes_on(rig: Rig) -> None:
+    """Everybody is checked once more, and every periodic task is done once more."""
+    names = ("dispatch_ms", "publish_ms", "reconcile_ms", "detect_ms")
+    before = [rig.fact(name) for name in names]
     rig.watch.expect_new()
-    rig.watch.calm()
-    rig.heals()
-    rig.kill(role)
+    eventually("everybody is checked", lambda: not rig.watch.unhealed())
+    eventually(f"{names} are new", lambda: all(rig.fact(name) != old for name, old in zip(names, before, strict=True)))
+    rig.demand()
