@@ -1,0 +1,39 @@
+"""A page decodes of a record only what decides: it is the same, to the last property, as what a whole record says."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from registry.health import HealthStatus
+from registry.record import Kind, Record, decode, encode, glimpsed, seen, shortened
+from tests.test_record import PAIR, records
+
+kept = st.builds(
+    lambda record, kind, checked, until: replace(
+        record, kind=kind, verdict=record.verdict if checked else None, maintenance_ms=until
+    ),
+    records,
+    st.sampled_from(Kind),
+    st.booleans(),
+    st.integers(0, 2**45),
+)
+moments = st.one_of(st.integers(0, 2**45), st.sampled_from(["checked", "fresh"]))
+
+
+def told(status: HealthStatus) -> tuple[object, ...]:
+    decisive = (status.version, status.consecutive, status.stale, status.last_known, status.read_ms, status.checked_ms)
+    return (*decisive, status.details, status.action, status.maintenance_until_ms, status.as_dict())
+
+
+@given(kept, moments, st.integers(-20_000, 20_000), st.booleans())
+def test_a_glimpse_says_what_the_whole_record_says(record: Record, moment: int | str, off: int, short: bool) -> None:
+    if isinstance(moment, str):
+        checked_ms = record.verdict.checked_ms if record.verdict else 0
+        moment = max(0, off + (record.fresh_until_ms if moment == "fresh" else checked_ms))
+    wire = encode(shortened(record) if short else record)
+    whole = seen(PAIR, decode(wire), moment)
+    glimpse = glimpsed(PAIR.connector, PAIR.tenant, wire, moment)
+    assert glimpse is None or told(glimpse) == told(whole)
+    assert glimpse is not None or not whole.healthy, "what is usable is always told at a glance"
