@@ -50,8 +50,8 @@ def metrics_page() -> str:
 _METRICS = """\
 # Metrics
 
-The publisher pushes them to the Pushgateway, one group a shard (`job="connector_health"`, `shard="0"`, …) and one for
-the system itself (`shard="platform"`), each replaced as a whole: what is removed is gone after the next push.
+The publisher pushes them to the Pushgateway: the pairs in `PUSH_GROUPS` groups (`job="connector_health"`, `shard="0"`,
+…), the system itself in one (`shard="platform"`), each replaced as a whole: what is removed is gone after the next push.
 `connectors metrics` serves the same at `/metrics`, without `job` and `shard`. Times are Unix seconds.
 
 A gauge on the Pushgateway outlives its publisher, so it means something only while its group's `push_time_seconds` is

@@ -48,7 +48,7 @@ BUDGETS_SINCE = f"{PREFIX}:{{budget}}:since"
 """Unix ms from which on what is taken from the budgets has been counted."""
 
 PUSHED = f"{PREFIX}:pushed"
-"""String: which groups were pushed last, as ``<number of shards> <job>``."""
+"""String: which groups were pushed last, as ``<number of groups> <job>``."""
 
 CURSOR = f"{PREFIX}:cursor"
 """How far `reconcile` has followed the store's changes."""

@@ -44,7 +44,7 @@ class Settings(BaseSettings):
     broker_master: str = Field("mymaster", description="The service's name where `BROKER_URL` is `sentinel://…`.")
     redis_timeout: Seconds = Field(5.0, description="Seconds a worker waits for Redis to connect or answer.")
     read_timeout: Seconds = Field(0.05, description="Seconds a facade read waits for Redis before it says unknown.")
-    shards: int = Field(16, ge=1, le=1024, description="Shards of cache, schedule and metrics; fixed for a deployment.")
+    shards: int = Field(16, ge=1, le=1024, description="Shards of cache and schedule; fixed for a deployment.")
 
     config_store: Literal["sqlite", "firestore", "memory"] = Field("sqlite", description="Where configurations live.")
     sqlite_path: Path = Field(RUN_DIR / "registry.db", description="The embedded store's file.")
@@ -133,6 +133,12 @@ class Settings(BaseSettings):
 
     pushgateway_url: str | None = Field(None, description="Where gauges are pushed; None: nowhere.", repr=False)
     pushgateway_job: str = Field("connector_health", description="The `job` of every pushed group.")
+    push_groups: int = Field(
+        1,
+        ge=1,
+        le=1024,
+        description="Groups that all pairs are pushed in: more are smaller, and each costs as much anew.",
+    )
     pushgateway_timeout: Seconds = Field(10.0, description="Seconds one PUT may take.")
     pushgateway_user: str | None = Field(None, description="User of the Pushgateway, unless its URL names one.")
     pushgateway_password_file: Path | None = Field(
@@ -191,6 +197,11 @@ class Settings(BaseSettings):
     def metrics_job(self) -> str:
         """The `job` of this deployment's groups on the Pushgateway."""
         return "_".join(filter(None, (self.pushgateway_job, self.metrics_environment)))
+
+    @property
+    def metrics_groups(self) -> int:
+        """Groups that hold pairs: shards are not divided, so there are never more."""
+        return min(self.push_groups, self.shards)
 
     @property
     def pushgateway_address(self) -> str | None:

@@ -43,7 +43,8 @@ PASSWORD_HASH = "$2b$05$abcdefghijklmnopqrstuuPEiTwhTYvgAI48QwC4SOzS/NFgFAL3S"  
 async def parts(settings: Settings, pushgateway: str, request: pytest.FixtureRequest) -> AsyncIterator[Parts]:
     """One checked pair, and groups of this test's own on the Pushgateway."""
     job = re.sub(r"\W", "_", request.node.name)
-    made = assemble(settings.model_copy(update={"pushgateway_url": pushgateway, "pushgateway_job": job}))
+    given = {"pushgateway_url": pushgateway, "pushgateway_job": job, "push_groups": 4}
+    made = assemble(settings.model_copy(update=given))
     await checked(made, "acme")
     yield made
     await made.aclose()
@@ -116,17 +117,17 @@ async def test_nothing_is_left_of_a_tenant_that_was_deleted(parts: Parts, pushga
     await checked(parts, "globex")
     await checked(parts, "globex", "slack")
     await push(parts, ours)
-    assert "globex" in fetched(f"{pushgateway}/metrics")
+    assert "globex" in told(parts, pushgateway)
     for connector in ("github", "slack"):
         await parts.schedule.remove(Pair(connector, "globex"), 2)
     await push(parts, ours)
-    assert "globex" not in fetched(f"{pushgateway}/metrics")
+    assert "globex" not in told(parts, pushgateway)
 
 
-async def test_groups_of_shards_that_are_no_more_are_removed(parts: Parts, pushgateway: str) -> None:
+async def test_groups_that_are_no_more_are_removed(parts: Parts, pushgateway: str) -> None:
     job = parts.settings.pushgateway_job
     assert await push(parts, ours)
-    fewer = changed(parts, shards=2)
+    fewer = changed(parts, push_groups=2)
     assert await push(fewer, ours)
     assert groups(pushgateway, job) == {"0", "1", "platform"}
 
@@ -134,7 +135,7 @@ async def test_groups_of_shards_that_are_no_more_are_removed(parts: Parts, pushg
 async def test_groups_are_removed_even_if_redis_forgot_them(parts: Parts, pushgateway: str) -> None:
     await push(parts, ours)
     await parts.redis.delete(keys.PUSHED)
-    fewer = changed(parts, shards=1)
+    fewer = changed(parts, push_groups=1)
     await push(fewer, ours)
     assert groups(pushgateway, parts.settings.pushgateway_job) == {"0", "platform"}
 

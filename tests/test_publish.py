@@ -1,6 +1,7 @@
 import asyncio
 from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,15 +9,16 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from registry.bootstrap import Parts, assemble
-from registry.health import Reason
+from registry.health import Quota, Reason, Verdict
 from registry.ids import Pair
 from registry.lease import Lease
+from registry.recording import Outcome
 from registry.settings import Settings
 from tests.fixtures_prometheus import fetched
 from tests.test_schedule import enter, record
 from worker.housekeeping import publish
 from worker.metrics import shard_families
-from worker.publish import exposition
+from worker.publish import PLATFORM_SHARD, exposition, push
 from worker.snapshot import shard_snapshot
 
 REASONS = {"acme": Reason.OK, "globex": Reason.CREDENTIAL_REJECTED, "initech": Reason.MONITOR_ERROR}
@@ -45,6 +47,10 @@ def samples(text: str, name: str) -> dict[str, float]:
     }
 
 
+async def ours() -> float:
+    return float("inf")
+
+
 async def exposed(parts: Parts) -> str:
     return generate_latest(await exposition(parts)).decode()
 
@@ -55,15 +61,57 @@ async def test_the_pushgateway_shows_every_pair(parts: Parts, pushgateway: str) 
     assert {tenant: health[tenant] for tenant in REASONS} == {"acme": 1.0, "globex": 0.0, "initech": -1.0}
 
 
-async def test_there_is_one_group_a_shard_whatever_it_holds(parts: Parts, pushgateway: str) -> None:
-    await publish(parts, "test:1")
-    groups = {
+@pytest.mark.parametrize(("asked", "groups"), [(1, {"0"}), (3, {"0", "1", "2"}), (100, {"0", "1", "2", "3"})])
+async def test_there_are_as_many_groups_as_asked_for_and_none_divides_a_shard(
+    parts: Parts, pushgateway: str, asked: int, groups: set[str]
+) -> None:
+    there = replace(parts, settings=parts.settings.model_copy(update={"push_groups": asked}))
+    assert await push(there, ours)
+    text = fetched(f"{pushgateway}/metrics")
+    pushed = {
         sample.labels["shard"]
-        for family in text_string_to_metric_families(fetched(f"{pushgateway}/metrics"))
+        for family in text_string_to_metric_families(text)
         for sample in family.samples
         if sample.name == "push_time_seconds" and sample.labels["job"] == "test"
     }
-    assert groups == {"0", "1", "2", "3", "platform"}
+    assert pushed == {*groups, PLATFORM_SHARD}
+    health = samples(text, "registry_connector_health")
+    assert {tenant: health[tenant] for tenant in REASONS} == {"acme": 1.0, "globex": 0.0, "initech": -1.0}
+
+
+async def test_counters_of_shards_that_share_a_group_are_added(parts: Parts, pushgateway: str) -> None:
+    assert await push(parts, ours)
+    counted = [
+        sample.value
+        for family in text_string_to_metric_families(fetched(f"{pushgateway}/metrics"))
+        for sample in family.samples
+        if sample.name == "registry_health_check_duration_seconds_count" and sample.labels["job"] == "test"
+    ]
+    assert counted == [3.0]
+
+
+async def test_only_what_is_remarkable_of_a_pair_has_further_series(parts: Parts) -> None:
+    now = parts.clock.now_ms()
+    for tenant, days, left in (("soon", 59, 49), ("late", 61, 50)):
+        await enter(parts, Pair("github", tenant))
+        task = await parts.schedule.task(Pair("github", tenant))
+        assert task is not None
+        ends_ms = now + days * 86_400_000
+        verdict = Verdict(Reason.OK, checked_ms=now, credential_expires_ms=ends_ms, quota=Quota(100, left))
+        await parts.recorder.record([Outcome(task, verdict, "github|api.github.com")])
+    text = await exposed(parts)
+    assert samples(text, "registry_connector_status").keys() == {"globex", "initech"}
+    assert samples(text, "registry_connector_credential_expiry_timestamp_seconds").keys() == {"soon"}
+    assert samples(text, "registry_connector_quota_remaining_ratio") == {"soon": 0.49}
+    assert samples(text, "registry_connector_health").keys() >= {*REASONS, "soon", "late"}
+
+
+async def test_the_oldest_and_the_newest_verdict_of_a_connector_are_told(parts: Parts) -> None:
+    times = [(await parts.cache.status(Pair("github", tenant))).checked_ms for tenant in REASONS]
+    text = await exposed(parts)
+    told = [samples(text, f"registry_connector_{age}_check_timestamp_seconds")[""] for age in ("oldest", "newest")]
+    known = [time / 1000 for time in times if time is not None]
+    assert told == [min(known), max(known)]
 
 
 async def test_a_removed_pair_leaves_the_pushgateway(parts: Parts, pushgateway: str) -> None:

@@ -23,6 +23,12 @@ class Family:
     series: str
 
 
+EXPIRY_WITHIN_DAYS = 60
+"""So near the end of a credential must be to have a series of its own: long before the first alert."""
+
+QUOTA_UNDER = 0.5
+"""So little quota must be left to have a series of its own: long before the alert."""
+
 _PAIR = ("connector", "tenant_id")
 _A_PAIR = 'pairs, and the vendors\' own endpoints (`tenant_id="*"`); none with `METRICS_TENANTS=off`'
 
@@ -38,29 +44,22 @@ _TABLE = (
         "registry_connector_status",
         "gauge",
         (*_PAIR, "status", "reason", "fault"),
-        "Always 1; the labels tell the effective verdict.",
-        _A_PAIR,
-    ),
-    Family(
-        "registry_connector_last_check_timestamp_seconds",
-        "gauge",
-        _PAIR,
-        "When the effective verdict was made.",
-        _A_PAIR,
+        "Always 1; the labels tell the effective verdict, unless it is healthy: of whom there is none, is `ok`.",
+        "pairs that are not healthy",
     ),
     Family(
         "registry_connector_credential_expiry_timestamp_seconds",
         "gauge",
         _PAIR,
-        "When the credential ends, if known.",
-        "pairs whose vendor tells it",
+        f"When the credential ends, if that is known and within {EXPIRY_WITHIN_DAYS} days.",
+        "pairs whose credential ends soon",
     ),
     Family(
         "registry_connector_quota_remaining_ratio",
         "gauge",
         _PAIR,
-        "Quota left, 0 to 1, if known.",
-        "pairs whose vendor tells it",
+        f"Quota left, 0 to 1, if that is known and under {QUOTA_UNDER:g}.",
+        "pairs that have used up much",
     ),
     Family(
         "registry_connector_maintenance",
@@ -74,37 +73,51 @@ _TABLE = (
         "gauge",
         ("connector", "status", "reason", "fault"),
         "Pairs of a connector by effective status, reason and fault.",
-        "connectors × verdicts that occur, in every shard",
+        "connectors × verdicts that occur, in every group",
+    ),
+    Family(
+        "registry_connector_oldest_check_timestamp_seconds",
+        "gauge",
+        ("connector",),
+        "When the oldest of the connector's effective verdicts was made.",
+        "connectors, in every group",
+    ),
+    Family(
+        "registry_connector_newest_check_timestamp_seconds",
+        "gauge",
+        ("connector",),
+        "When the newest of the connector's effective verdicts was made.",
+        "connectors, in every group",
     ),
     Family(
         "registry_health_checks_total",
         "counter",
         ("connector", "reason"),
         "Finished checks by their own (raw) reason.",
-        "connectors × reasons that occurred, in every shard",
+        "connectors × reasons that occurred, in every group",
     ),
     Family(
         "registry_health_check_duration_seconds",
         "histogram",
         ("connector",),
         "How long checks took.",
-        "connectors × 12, in every shard",
+        "connectors × 12, in every group",
     ),
     Family(
         "registry_transitions_total",
         "counter",
         ("connector", "status"),
         "Changes of effective status or reason, by the status they led to.",
-        "connectors × 4, in every shard",
+        "connectors × 4, in every group",
     ),
     Family(
         "registry_last_success_timestamp_seconds",
         "gauge",
         ("task",),
         "When a periodic task last succeeded.",
-        "6",
+        "8",
     ),
-    Family("registry_task_interval_seconds", "gauge", ("task",), "Seconds between two turns of a periodic task.", "6"),
+    Family("registry_task_interval_seconds", "gauge", ("task",), "Seconds between two turns of a periodic task.", "8"),
     Family("registry_claimed_total", "counter", (), "Pairs claimed for a check.", "1"),
     Family(
         "registry_coalesced_total",
@@ -207,7 +220,7 @@ _TABLE = (
     Family("registry_check_processes", "gauge", (), "Live check processes.", "1"),
     Family("registry_claim_lag_seconds", "gauge", (), "How late the latest claims were.", "1"),
     Family("registry_publisher_fence", "gauge", (), "Grows with every change of publisher.", "1"),
-    Family("registry_shards", "gauge", (), "Shards there are: each is a pushed group of its own.", "1"),
+    Family("registry_push_groups", "gauge", (), "Groups that pairs are pushed in, beside the system's own.", "1"),
 )
 
 FAMILIES: Mapping[str, Family] = {family.name: family for family in _TABLE}

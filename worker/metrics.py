@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric
@@ -12,12 +13,14 @@ from prometheus_client.registry import Collector
 from registry.health import HealthStatus, Status
 from registry.ids import SYSTEM, Pair
 from registry.recording import LATENCY_BUCKETS_MS
-from worker.families import counter, gauge, histogram
+from worker.families import EXPIRY_WITHIN_DAYS, QUOTA_UNDER, counter, gauge, histogram
 from worker.labels import TenantLabel
 from worker.lags import LOOP, STAGES, buckets
 from worker.snapshot import PlatformSnapshot, ShardSnapshot
 
 _LEVEL = {Status.HEALTHY: 1.0, Status.DEGRADED: 1.0, Status.UNHEALTHY: 0.0, Status.UNKNOWN: -1.0}
+
+_EXPIRY_WITHIN_MS = EXPIRY_WITHIN_DAYS * 86_400_000
 
 PUSH_OUTCOMES = ("done", "refused", "failed")
 """What becomes of a group that is pushed."""
@@ -41,13 +44,54 @@ def fresh_registry(families: Iterable[Metric]) -> CollectorRegistry:
     return registry
 
 
+@dataclass(slots=True)
+class Totals:
+    """What is told of connectors, not of pairs: summed up over the shards that are added."""
+
+    verdicts: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)
+    oldest_ms: dict[str, int] = field(default_factory=dict)
+    newest_ms: dict[str, int] = field(default_factory=dict)
+    counters: Counter[str] = field(default_factory=Counter)
+
+    def add(self, snapshot: ShardSnapshot) -> None:
+        """Add one shard."""
+        self.counters.update(snapshot.counters)
+        for row in snapshot.statuses:
+            if row.tenant_id is None:
+                continue
+            name = row.connector
+            self.verdicts[name, row.status.value, row.reason.value, row.fault.value] += 1
+            if row.checked_ms is not None:
+                self.oldest_ms[name] = min(row.checked_ms, self.oldest_ms.get(name, row.checked_ms))
+                self.newest_ms[name] = max(row.checked_ms, self.newest_ms.get(name, row.checked_ms))
+
+
 def shard_families(snapshot: ShardSnapshot, label: TenantLabel | None = str) -> Iterator[Metric]:
-    """The families of one shard. `label` is what a tenant is called in them; None leaves only the aggregates."""
-    yield from _aggregates(snapshot.statuses)
+    """All families of what one snapshot holds. `label`: see `pair_families`."""
+    totals = Totals()
+    totals.add(snapshot)
+    yield from pair_families(snapshot, label)
+    yield from total_families(totals)
+
+
+def pair_families(snapshot: ShardSnapshot, label: TenantLabel | None = str) -> Iterator[Metric]:
+    """The families that have series of pairs. `label` is what a tenant is called in them; None: no tenant is."""
     if label:
-        yield from _pairs(snapshot.statuses, label)
+        yield pair_health(snapshot.statuses, label)
+        yield from _remarkable(snapshot.statuses, label)
     yield _maintenance(snapshot.maintenance, label)
-    yield from _checks(snapshot.counters)
+
+
+def total_families(totals: Totals) -> Iterator[Metric]:
+    """The families that have series of connectors."""
+    pairs = gauge("registry_connector_pairs")
+    for verdict, number in totals.verdicts.items():
+        pairs.add_metric(verdict, number)
+    yield pairs
+    for name, times in (("oldest", totals.oldest_ms), ("newest", totals.newest_ms)):
+        seconds = {connector: time / 1000 for connector, time in times.items()}
+        yield _by_connector(f"registry_connector_{name}_check_timestamp_seconds", seconds)
+    yield from _checks(totals.counters)
 
 
 def platform_families(snapshot: PlatformSnapshot) -> Iterator[Metric]:
@@ -91,7 +135,7 @@ def platform_families(snapshot: PlatformSnapshot) -> Iterator[Metric]:
         ("registry_checks_in_flight", snapshot.running),
         ("registry_claim_lag_seconds", facts.get("lag_ms", 0) / 1000),
         ("registry_publisher_fence", facts.get("publisher_fence", 0)),
-        ("registry_shards", snapshot.shards),
+        ("registry_push_groups", snapshot.groups),
     ):
         single = gauge(name)
         single.add_metric([], value)
@@ -118,30 +162,32 @@ def _lags(facts: Mapping[str, int]) -> Iterator[Metric]:
     return iter((stages, loop))
 
 
-def _aggregates(statuses: Iterable[HealthStatus]) -> Iterator[Metric]:
-    counts = Counter((s.connector, s.status, s.reason, s.fault) for s in statuses if s.tenant_id is not None)
-    family = gauge("registry_connector_pairs")
-    for labels, count in counts.items():
-        family.add_metric([str(label.value) if isinstance(label, Status) else str(label) for label in labels], count)
-    yield family
+def pair_health(statuses: Iterable[HealthStatus], label: TenantLabel = str) -> Metric:
+    """The health of each pair, and of the vendors' own endpoints."""
+    family = gauge("registry_connector_health")
+    for row in statuses:
+        family.add_metric(_labels(row, label), _LEVEL[row.status])
+    return family
 
 
-def _pairs(statuses: Iterable[HealthStatus], label: TenantLabel) -> Iterator[Metric]:
-    health, status = gauge("registry_connector_health"), gauge("registry_connector_status")
-    checked = gauge("registry_connector_last_check_timestamp_seconds")
+def _remarkable(statuses: Iterable[HealthStatus], label: TenantLabel) -> Iterator[Metric]:
+    """Series that only pairs have of which there is something to tell: few, whatever the number of pairs is."""
+    status = gauge("registry_connector_status")
     expires = gauge("registry_connector_credential_expiry_timestamp_seconds")
     quota = gauge("registry_connector_quota_remaining_ratio")
     for row in statuses:
-        labels = [row.connector, label(row.tenant_id) if row.tenant_id else SYSTEM]
-        health.add_metric(labels, _LEVEL[row.status])
-        status.add_metric([*labels, row.status.value, row.reason.value, row.fault.value], 1)
-        if row.checked_ms is not None:
-            checked.add_metric(labels, row.checked_ms / 1000)
-        if row.credential_expires_ms is not None:
-            expires.add_metric(labels, row.credential_expires_ms / 1000)
-        if row.quota is not None and row.quota.limit > 0:
-            quota.add_metric(labels, row.quota.remaining / row.quota.limit)
-    return iter((health, status, checked, expires, quota))
+        if row.status is not Status.HEALTHY:
+            status.add_metric([*_labels(row, label), row.status.value, row.reason.value, row.fault.value], 1)
+        ends_ms, left = row.credential_expires_ms, row.quota
+        if ends_ms is not None and ends_ms < row.read_ms + _EXPIRY_WITHIN_MS:
+            expires.add_metric(_labels(row, label), ends_ms / 1000)
+        if left is not None and left.limit > 0 and left.remaining < QUOTA_UNDER * left.limit:
+            quota.add_metric(_labels(row, label), left.remaining / left.limit)
+    return iter((status, expires, quota))
+
+
+def _labels(row: HealthStatus, label: TenantLabel) -> list[str]:
+    return [row.connector, label(row.tenant_id) if row.tenant_id else SYSTEM]
 
 
 def _maintenance(pairs: Iterable[Pair], label: TenantLabel | None) -> Metric:

@@ -61,7 +61,7 @@ class PlatformSnapshot:
     incidents: Sequence[Incident]
     webhooks: Sequence[Standing]
     transitions_lost: int
-    shards: int
+    groups: int
     now_ms: int
 
 
@@ -114,7 +114,7 @@ async def platform_snapshot(parts: Parts) -> PlatformSnapshot:
         incidents=await open_incidents(parts.redis),
         webhooks=await standings(parts),
         transitions_lost=await lost(parts),
-        shards=parts.settings.shards,
+        groups=parts.settings.metrics_groups,
         now_ms=now,
     )
 

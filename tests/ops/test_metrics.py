@@ -27,12 +27,12 @@ PAGE = (Path(__file__).parent.parent.parent / "docs/metrics.md").read_text(encod
 async def exposed(settings: Settings) -> AsyncIterator[list[Metric]]:
     """What a system exposes that has something to say in every family."""
     parts = assemble(settings)
-    for tenant in ("acme", "globex"):
+    for tenant, reason in (("acme", Reason.OK), ("globex", Reason.CREDENTIAL_EXPIRING)):
         await enter(parts, Pair("github", tenant))
         task = await parts.schedule.task(Pair("github", tenant))
         assert task is not None
         now = parts.clock.now_ms()
-        told = Verdict(Reason.OK, checked_ms=now, credential_expires_ms=now + 10**9, quota=Quota(100, 90))
+        told = Verdict(reason, checked_ms=now, credential_expires_ms=now + 10**9, quota=Quota(100, 9))
         await parts.recorder.record([Outcome(task, told, "github|api.github.com")])
     await parts.redis.hset(PLATFORM, "dispatch_ms", str(parts.clock.now_ms()))
     incident = Incident(IncidentKind.OUTAGE, "github|api.github.com", 1, 1, 5, "no usable answer")
