@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from registry.health import HealthStatus
-from registry.record import Kind, Record, decode, encode, glimpsed, seen, shortened
+from registry.record import CLOCK_SLACK_MS, Kind, Record, decode, encode, glimpsed, seen, shortened
 from tests.test_record import PAIR, records
 
 kept = st.builds(
@@ -20,6 +20,7 @@ kept = st.builds(
     st.integers(0, 2**45),
 )
 moments = st.one_of(st.integers(0, 2**45), st.sampled_from(["checked", "fresh"]))
+edges = st.sampled_from([0, -1, 1, -CLOCK_SLACK_MS, -CLOCK_SLACK_MS - 1, -CLOCK_SLACK_MS - 5_000])
 
 
 def told(status: HealthStatus) -> tuple[object, ...]:
@@ -27,7 +28,7 @@ def told(status: HealthStatus) -> tuple[object, ...]:
     return (*decisive, status.details, status.action, status.maintenance_until_ms, status.as_dict())
 
 
-@given(kept, moments, st.integers(-20_000, 20_000), st.booleans())
+@given(kept, moments, edges, st.booleans())
 def test_a_glimpse_says_what_the_whole_record_says(record: Record, moment: int | str, off: int, short: bool) -> None:
     if isinstance(moment, str):
         checked_ms = record.verdict.checked_ms if record.verdict else 0
