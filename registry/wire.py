@@ -148,9 +148,8 @@ class Wire:
 
 
 def _lines(headers: Mapping[str, str]) -> str:
-    for text in (*headers, *headers.values()):
-        if _BROKEN.search(text):
-            raise ValueError("a header must not have control characters")
+    if _BROKEN.search("".join([*headers, *headers.values()])):
+        raise ValueError("a header must not have control characters")
     return "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
 
 
