@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from registry.health import HealthStatus
+from registry.health import Fault, HealthStatus, Reason, Verdict
 from registry.record import CLOCK_SLACK_MS, Kind, Record, decode, encode, glimpsed, seen, shortened
 from tests.test_record import PAIR, records
 
@@ -40,3 +40,10 @@ def test_what_has_no_verdict_is_never_told_at_a_glance(record: Record, now: int)
         replace(record, verdict=None),
     ):
         assert glimpsed(PAIR.connector, PAIR.tenant, encode(other), now) is None
+
+
+def test_a_check_of_the_future_is_not_told_at_a_glance() -> None:
+    verdict = Verdict(Reason.OK, Fault.NONE, checked_ms=100_000)
+    wire = encode(Record(1, 1, fresh_until_ms=200_000, verdict=verdict))
+    first = 100_000 - CLOCK_SLACK_MS
+    assert [glimpsed("github", "acme", wire, now) is None for now in (first - 1, first)] == [True, False]
