@@ -15,7 +15,6 @@ from functools import partial
 
 import psutil
 import structlog
-from prometheus_client import generate_latest
 
 from benchmarks import synthetic
 from benchmarks.figures import Figure, run
@@ -26,9 +25,8 @@ from registry.schedule import Claim
 from registry.settings import Settings
 from worker.batch import Batch, batched
 from worker.demo.tenants import demo_tenants
-from worker.metrics import fresh_registry, shard_families
 from worker.monitor import Monitor
-from worker.snapshot import shard_snapshot
+from worker.publish import pairs_body
 
 INTERVAL = 60
 KEY = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
@@ -148,9 +146,7 @@ async def _batches(monitor: Monitor, batches: list[Batch]) -> None:
 
 
 async def _exposed(parts: Parts, bodies: list[int]) -> None:
-    for shard in range(parts.settings.shards):
-        snapshot = await shard_snapshot(parts, shard)
-        bodies.append(len(generate_latest(fresh_registry(shard_families(snapshot)))))
+    bodies += [len(await pairs_body(parts, group)) for group in range(parts.settings.metrics_groups)]
 
 
 if __name__ == "__main__":

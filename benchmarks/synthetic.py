@@ -151,6 +151,11 @@ def resident_bytes(pid: int | None = None, *, peak: bool = False) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))
 
 
+def forget_peak() -> None:
+    """From here on this process' peak of memory is counted anew: https://docs.kernel.org/filesystems/proc.html"""
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
+
+
 def cpu_nanoseconds(pid: int) -> int:
     """Nanoseconds a process's main thread has run so far: finer than `cpu_seconds`."""
     return int(Path(f"/proc/{pid}/schedstat").read_text(encoding="utf-8").split()[0])

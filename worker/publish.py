@@ -58,6 +58,20 @@ async def push(parts: Parts, ours_until: OursUntil) -> bool:
     return outcomes.keys() <= {"done"}
 
 
+async def pairs_body(parts: Parts, group: int) -> bytes:
+    """One group's pairs. Of each shard only the text is kept, so that there is never more than one in memory."""
+    text, totals, label = Exposition(), Totals(), tenant_label(parts.settings)
+
+    def add(snapshot: ShardSnapshot) -> None:
+        text.add(pair_families(snapshot, label))
+        totals.add(snapshot)
+
+    for shard in range(group, parts.settings.shards, parts.settings.metrics_groups):
+        await asyncio.to_thread(add, await shard_snapshot(parts, shard))
+    text.add(total_families(totals))
+    return await asyncio.to_thread(text.body)
+
+
 async def exposed(parts: Parts) -> list[Metric]:
     """The same content as one group, for ``/metrics``."""
     shards = shard_families(await whole_snapshot(parts), tenant_label(parts.settings))
@@ -71,24 +85,10 @@ async def exposition(parts: Parts) -> CollectorRegistry:
 
 async def _groups(parts: Parts) -> AsyncIterator[tuple[str, bytes]]:
     for group in range(parts.settings.metrics_groups):
-        yield str(group), await _pairs(parts, group)
+        yield str(group), await pairs_body(parts, group)
     system = Exposition()
     system.add(platform_families(await platform_snapshot(parts)))
     yield PLATFORM_SHARD, system.body()
-
-
-async def _pairs(parts: Parts, group: int) -> bytes:
-    """One group's pairs. Of each shard only the text is kept, so that there is never more than one in memory."""
-    text, totals, label = Exposition(), Totals(), tenant_label(parts.settings)
-
-    def add(snapshot: ShardSnapshot) -> None:
-        text.add(pair_families(snapshot, label))
-        totals.add(snapshot)
-
-    for shard in range(group, parts.settings.shards, parts.settings.metrics_groups):
-        await asyncio.to_thread(add, await shard_snapshot(parts, shard))
-    text.add(total_families(totals))
-    return await asyncio.to_thread(text.body)
 
 
 async def _put(gateway: Gateway, group: str, body: bytes, until: float) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -72,8 +72,7 @@ async def shard_snapshot(parts: Parts, shard: int) -> ShardSnapshot:
     seen_pairs: dict[Pair, HealthStatus] = {}
     for connector in parts.catalog.list():
         async for page in parts.schedule.pairs(connector, shard):
-            async for status in _statuses(parts, shard, page):
-                seen_pairs[Pair(status.connector, status.tenant_id or "*")] = status
+            seen_pairs.update(await _statuses(parts, shard, page))
     windows, now = await MaintenanceBoard(parts.redis).current(), parts.clock.now_ms()
     announced = frozenset(pair for pair in seen_pairs if until(pair, windows, now)) if windows else frozenset()
     counted, known = _numbers(await parts.redis.hgetall(keys.counters(shard))), set(parts.catalog.list())
@@ -144,15 +143,17 @@ async def _queues(parts: Parts) -> dict[str, int]:
         await broker.aclose()
 
 
-async def _statuses(parts: Parts, shard: int, pairs: list[Pair]) -> AsyncIterator[HealthStatus]:
+async def _statuses(parts: Parts, shard: int, pairs: list[Pair]) -> dict[Pair, HealthStatus]:
     # Of the service checks only the vendors' own are shown: which addresses tenants use is not everybody's to know.
     pairs = [pair for pair in pairs if not pair.is_service or pair.tenant == SYSTEM]
     if not pairs:
-        return
+        return {}
     wires = cast("Wires", await parts.redis.mget([keys.verdict(shard, pair) for pair in pairs]))
     now = parts.clock.now_ms()
-    for pair, wire in zip(pairs, wires, strict=True):
-        yield seen(pair, decode(wire), now) if wire else absent(pair, Reason.NOT_CHECKED, now)
+    return {
+        pair: seen(pair, decode(wire), now) if wire else absent(pair, Reason.NOT_CHECKED, now)
+        for pair, wire in zip(pairs, wires, strict=True)
+    }
 
 
 def _numbers(wire: object) -> dict[str, int]:
