@@ -34,8 +34,11 @@ class SecretRef(str):
     __slots__ = ()
 
 
+_SECRETS = (SecretRef, SecretStr)
+
+
 def _read_secret(value: object) -> SecretRef | SecretStr:
-    if isinstance(value, SecretRef | SecretStr):
+    if isinstance(value, _SECRETS):
         return value
     if isinstance(value, str) and value:
         return SecretRef(value) if _REFERENCE.fullmatch(value) else SecretStr(value)
@@ -132,7 +135,7 @@ class ConnectorConfig(_Strict):
     def secrets(self) -> Iterator[tuple[str, SecretRef | SecretStr]]:
         """The secret fields of `auth`, as (field name, reference or secret)."""
         for name, value in vars(self.auth).items():
-            if isinstance(value, SecretRef | SecretStr):
+            if isinstance(value, _SECRETS):
                 yield name, value
 
     def with_secrets(self, secrets: dict[str, SecretRef] | dict[str, SecretStr]) -> ConnectorConfig:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Self
 
@@ -68,6 +69,7 @@ class Pace:
         return int(config.interval * 1000) if config and config.interval else self.usual(pair.connector)
 
 
+@lru_cache(maxsize=4096)  # every record asks twice
 def spread(pair: Pair) -> float:
     """The pair's place in [0, 1): the same for ever, even over all pairs."""
     digest = blake2b(str(pair).encode(), digest_size=8).digest()

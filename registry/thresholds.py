@@ -53,7 +53,7 @@ def _unknown(record: Record, raw: Verdict) -> Record:
     taken_back = raw.revises and record.status is Status.UNHEALTHY and record.fault is Fault.VENDOR
     if raw.checked_ms < record.fresh_until_ms and not taken_back:
         return replace(record, raw=raw)
-    return _turned(replace(record, verdict=raw, raw=None), raw.status, raw.reason, raw.fault, raw.checked_ms)
+    return _turned(record, raw, raw.status)
 
 
 def _count(record: Record, raw: Verdict) -> Record:
@@ -79,16 +79,17 @@ def _takes_effect(record: Record, raw: Verdict, rules: Thresholds) -> bool:
 
 
 def _effective(record: Record, raw: Verdict, rules: Thresholds) -> Record:
-    status, fault = raw.status, raw.fault
+    status = raw.status
     silent_ms = raw.checked_ms - record.last_authenticated_ms
     if raw.reason is Reason.RATE_LIMITED and silent_ms > UNAUTHENTICATED_INTERVALS * rules.interval_ms:
         status = Status.UNKNOWN
-    return _turned(replace(record, verdict=raw, raw=None), status, raw.reason, fault, raw.checked_ms)
+    return _turned(record, raw, status)
 
 
-def _turned(record: Record, status: Status, reason: Reason, fault: Fault, at_ms: int) -> Record:
-    since = record.since_ms if (status, reason) == (record.status, record.reason) else at_ms
-    return replace(record, status=status, reason=reason, fault=fault, since_ms=since)
+def _turned(record: Record, raw: Verdict, status: Status) -> Record:
+    same = status is record.status and raw.reason is record.reason
+    since_ms = record.since_ms if same else raw.checked_ms
+    return replace(record, status=status, reason=raw.reason, fault=raw.fault, since_ms=since_ms, verdict=raw, raw=None)
 
 
 def _authenticated(raw: Verdict) -> bool:

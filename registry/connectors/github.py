@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import ClassVar
 
 from pydantic import AwareDatetime, SecretStr
@@ -240,10 +241,9 @@ class GitHub(VendorConnector):
         """Fine-grained tokens and installations have permissions instead of scopes, and no header tells them."""
         if told is None:
             return
-        granted = [scope.strip() for scope in told.split(",") if scope.strip()]
-        session.note(scopes=" ".join(granted))
-        implied = [scope for parent in granted for scope in IMPLIED.get(parent, ())]
-        require_scopes(session, self.settings.required_scopes, {*granted, *implied})
+        granted, contained = _scopes(told)
+        session.note(scopes=granted)
+        require_scopes(session, self.settings.required_scopes, contained)
 
     async def _exchange(self, session: CheckSession, app: GitHubAppAuth, key: str) -> Token:
         now = session.now_ms // 1000
@@ -254,6 +254,14 @@ class GitHub(VendorConnector):
         url = f"{self.base_url}/app/installations/{app.installation_id}/access_tokens"
         made = await self.fetch(session, url, InstallationToken, headers=_headers(assertion))
         return Token(made.token, int(made.expires_at.timestamp() * 1000))
+
+
+@lru_cache(maxsize=256)
+def _scopes(told: str) -> tuple[str, frozenset[str]]:
+    """The scopes that the header names, and all that they contain. Most tokens have the same few."""
+    granted = [scope.strip() for scope in told.split(",") if scope.strip()]
+    implied = [scope for parent in granted for scope in IMPLIED.get(parent, ())]
+    return " ".join(granted), frozenset([*granted, *implied])
 
 
 def _headers(token: str) -> Mapping[str, str]:
