@@ -17,8 +17,9 @@ from registry.audit.trail import Trail
 from registry.catalog import Catalog
 from registry.connection import AWAY
 from registry.connector import ConnectorConfig
-from registry.errors import CacheUnavailable, InvalidConfig, NotConfigured
+from registry.errors import CacheUnavailable, ConflictError, InvalidConfig, NotConfigured, StoreUnavailable
 from registry.ids import Pair
+from registry.overtake import overtake
 from registry.schedule import Schedule
 from registry.secrets import SecretResolver
 from registry.stores import StoredConfig, TenantConfigStore
@@ -91,8 +92,7 @@ class Configurations:
         sealed = await self._secrets.seal(pair, self.validate(pair, document))
         stored = await self._store.set_config(pair, sealed, actor=actor, expected=expected)
         await self._configured(stored)
-        await self.announce(stored)
-        return stored
+        return await self.announce(stored)
 
     async def set_many(self, items: Sequence[tuple[Pair, ConnectorConfig]], *, actor: str) -> list[StoredConfig]:
         """Seal and store valid configurations as `TenantConfigStore.set_many` does; `announce` each of them next.
@@ -164,14 +164,24 @@ class Configurations:
         except AWAY as error:
             raise CacheUnavailable(f"{pair}: the other processes could not be told ({type(error).__name__})") from error
 
-    async def announce(self, stored: StoredConfig) -> None:
-        """Bring a stored configuration into the schedule, and tell every replica."""
+    async def announce(self, stored: StoredConfig) -> StoredConfig:
+        """Bring a stored configuration into the schedule, and tell every replica.
+
+        Returns it, with a higher revision if that one was in use before the store was set back (`registry.overtake`).
+        """
         pair = stored.pair
         try:
-            (known,) = await self._schedule.get([pair])
-            reset = is_reset(known.config if known else None, stored.config)
-            over = known.revision if known else 0
-            await self._schedule.put(pair, stored.revision, stored.config, reset=reset, over=over)
-        except AWAY as error:
+            if not await self._enter(stored) and (newer := await overtake(pair, self._store, self._schedule)):
+                stored = newer
+                await self._enter(stored)
+        except (NotConfigured, ConflictError):
+            pass  # somebody else has changed it since
+        except (*AWAY, InvalidConfig, StoreUnavailable) as error:
             log.warning("schedule_behind", pair=str(pair), error=type(error).__name__)
         self._announcements.tell(Announcement(*pair, stored.revision))
+        return stored
+
+    async def _enter(self, stored: StoredConfig) -> bool:
+        (known,) = await self._schedule.get([stored.pair])
+        reset, over = is_reset(known.config if known else None, stored.config), known.revision if known else 0
+        return await self._schedule.put(stored.pair, stored.revision, stored.config, reset=reset, over=over)

@@ -19,8 +19,9 @@ from registry.configuring import is_reset
 from registry.connection import Redis
 from registry.connector import ConnectorConfig
 from registry.endpoints import Endpoints
-from registry.errors import InvalidConfig, NotConfigured
+from registry.errors import ConflictError, InvalidConfig, NotConfigured
 from registry.ids import Pair
+from registry.overtake import overtake
 from registry.pace import Pace, spread
 from registry.schedule import Entry, Schedule, Scheduled
 from registry.settings import Settings
@@ -109,7 +110,7 @@ class Reconciler:
             for shard in range(self._schedule.shards):
                 pipe.set(keys.epoch(shard), now, nx=True)
             pipe.hset(keys.CURSOR, "full_ms", str(now))
-            pipe.hsetnx(keys.CURSOR, "cursor", str(cursor))
+            pipe.hset(keys.CURSOR, "cursor", str(cursor))
             pipe.hdel(keys.CURSOR, "walk", "refill", "from_ms")
             await pipe.execute()
         await self._endpoints.forget(int(at["from_ms"]))
@@ -153,10 +154,11 @@ class Reconciler:
 
     async def _apply(self, page: Changes, now: int, *, spread_out: bool) -> int:
         """Bring one page of changes into the schedule; how many were news to it?"""
-        changed, entries = 0, list[Entry]()
+        changed, entries, behind = 0, list[Entry](), list[Pair]()
         known = await self._schedule.get([change.pair for change in page.items])
         for change, scheduled in zip(page.items, known, strict=True):
             if scheduled is not None and scheduled.revision >= change.revision:
+                behind += [change.pair] if _is_behind(change, scheduled) else []
                 continue
             if change.deleted:
                 changed += scheduled is not None and await self._schedule.remove(change.pair, change.revision)
@@ -164,9 +166,26 @@ class Reconciler:
                 log.error("broken_configuration", pair=str(change.pair), error=change.error)
             else:
                 entries.append(self._entry(change, change.config, scheduled, now, spread_out=spread_out))
-        changed += sum(await self._schedule.put_many(entries))
+        for entry, put in zip(entries, await self._schedule.put_many(entries), strict=True):
+            changed += put
+            behind += [] if put else [entry.pair]
+        for pair in behind:
+            changed += await self._overtake(pair, now)
         await self._endpoints.tell([(c.pair, c.config) for c in page.items if c.config], now)
         return changed
+
+    async def _overtake(self, pair: Pair, now: int) -> int:
+        """Make good for a store that was set back, see `registry.overtake`."""
+        try:
+            stored = await overtake(pair, self._store, self._schedule)
+        except NotConfigured:
+            return await self._remove_unknown(pair)
+        except (ConflictError, InvalidConfig):
+            return 0
+        if stored is None:
+            return 0
+        change = Change(pair, stored.revision, deleted=False, config=stored.config)
+        return await self._apply(Changes((change,), "", more=False), now, spread_out=False)
 
     def _entry(
         self, change: Change, config: ConnectorConfig, scheduled: Scheduled | None, now: int, *, spread_out: bool
@@ -193,6 +212,12 @@ class Reconciler:
     async def _revision(self, pair: Pair) -> int:
         (scheduled,) = await self._schedule.get([pair])
         return scheduled.revision if scheduled else 0
+
+
+def _is_behind(change: Change, scheduled: Scheduled) -> bool:
+    """Is something scheduled that the store cannot have given to anybody since its present state?"""
+    other = change.config is not None and change.config != scheduled.config
+    return scheduled.revision > change.revision or change.deleted or other
 
 
 def _seen(shard: int, connector: str) -> str:

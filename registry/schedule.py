@@ -248,6 +248,15 @@ class Schedule:
             wires = await pipe.execute()
         return [_scheduled(pair, wire) if wire else None for pair, wire in zip(pairs, wires, strict=True)]
 
+    async def newest(self, pair: Pair) -> tuple[Scheduled | None, int]:
+        """The pair as it is scheduled, and the highest revision in use: its own, its verdict's or its tombstone's."""
+        async with self.redis.pipeline(transaction=False) as pipe:
+            pipe.hget(keys.configs(self.shard(pair), pair.connector), pair.tenant)
+            pipe.get(keys.verdict(self.shard(pair), pair))
+            wire, record = await pipe.execute()
+        scheduled = _scheduled(pair, wire) if wire else None
+        return scheduled, max(scheduled.revision if scheduled else 0, decode(record).revision if record else 0)
+
     async def release(self, pairs: Iterable[Pair], *, delay: float = 0.0) -> None:
         """Hand claimed pairs back: due again after `delay` seconds (never later than they already are)."""
         due_ms = self.clock.now_ms() + int(delay * 1000)

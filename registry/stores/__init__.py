@@ -96,13 +96,14 @@ class TenantConfigStore(Protocol):
         ...
 
     async def set_config(
-        self, pair: Pair, config: ConnectorConfig, *, actor: str, expected: int | None = None
+        self, pair: Pair, config: ConnectorConfig, *, actor: str, expected: int | None = None, beyond: int = 0
     ) -> StoredConfig:
         """Write a configuration as the pair's next revision.
 
         Args:
             actor: who writes, for the history.
             expected: None writes whatever is there; 0 only if the pair is not configured; n only over revision n.
+            beyond: the new revision is greater than this one, too.
 
         Raises:
             ConflictError: the stored revision is not the expected one.

@@ -80,10 +80,10 @@ class FirestoreStore(TenantConfigStore):
         return _row(pair, snapshot).stored()
 
     async def set_config(
-        self, pair: Pair, config: ConnectorConfig, *, actor: str, expected: int | None = None
+        self, pair: Pair, config: ConnectorConfig, *, actor: str, expected: int | None = None, beyond: int = 0
     ) -> StoredConfig:
         document = dumped(checked(pair), config)
-        rows = await self._write([(pair, document)], actor=actor, expected=expected)
+        rows = await self._write([(pair, document)], actor=actor, expected=expected, beyond=beyond)
         return rows[0].stored()
 
     async def set_many(self, items: Sequence[tuple[Pair, ConnectorConfig]], *, actor: str) -> list[StoredConfig]:
@@ -156,11 +156,11 @@ class FirestoreStore(TenantConfigStore):
     async def aclose(self) -> None:
         await self._firestore.aclose()
 
-    async def _write(self, items: Sequence[tuple[Pair, str | None]], *, actor: str, expected: int | None) -> list[Row]:
-        write_id = uuid.uuid4().hex
-        return await self._call(
-            lambda client, timeout: _commit(client, timeout, items, actor=actor, expected=expected, write_id=write_id)
-        )
+    async def _write(
+        self, items: Sequence[tuple[Pair, str | None]], *, actor: str, expected: int | None, beyond: int = 0
+    ) -> list[Row]:
+        commit = partial(_commit, items=items, actor=actor, expected=expected, beyond=beyond, write_id=uuid.uuid4().hex)
+        return await self._call(commit)
 
 
 async def _commit(
@@ -170,6 +170,7 @@ async def _commit(
     *,
     actor: str,
     expected: int | None,
+    beyond: int,
     write_id: str,
 ) -> list[Row]:
     """Read the pairs, then write them all unless one changed in between, which raises `Aborted`.
@@ -189,7 +190,7 @@ async def _commit(
     rows = []
     for (pair, document), snapshot in zip(items, snapshots, strict=True):
         old = _row(pair, snapshot) if snapshot.exists else None
-        rows.append(following(old, pair, document, actor=actor, expected=expected, now_ms=0))
+        rows.append(following(old, pair, document, actor=actor, expected=expected, now_ms=0, beyond=beyond))
         fields = _fields(rows[-1]) | {"write_id": write_id}
         if snapshot.exists:
             batch.update(snapshot.reference, fields, client.write_option(last_update_time=snapshot.update_time))

@@ -33,11 +33,11 @@ class MemoryStore(TenantConfigStore):
         return row.stored()
 
     async def set_config(
-        self, pair: Pair, config: ConnectorConfig, *, actor: str, expected: int | None = None
+        self, pair: Pair, config: ConnectorConfig, *, actor: str, expected: int | None = None, beyond: int = 0
     ) -> StoredConfig:
         document = dumped(checked(pair), config)
         with self._lock:
-            return self._write(pair, document, actor, expected).stored()
+            return self._write(pair, document, actor, expected, beyond).stored()
 
     async def set_many(self, items: Sequence[tuple[Pair, ConnectorConfig]], *, actor: str) -> list[StoredConfig]:
         documents = prepared(items)
@@ -58,9 +58,9 @@ class MemoryStore(TenantConfigStore):
                 self._history.pop(pair, None)
             return [self._rows[pair].change() for pair in pairs]
 
-    def _write(self, pair: Pair, document: str | None, actor: str, expected: int | None) -> Row:
-        old = self._rows.get(pair)
-        row = following(old, pair, document, actor=actor, expected=expected, now_ms=time.time_ns() // 1_000_000)
+    def _write(self, pair: Pair, document: str | None, actor: str, expected: int | None, beyond: int = 0) -> Row:
+        old, now_ms = self._rows.get(pair), time.time_ns() // 1_000_000
+        row = following(old, pair, document, actor=actor, expected=expected, now_ms=now_ms, beyond=beyond)
         self._put(row)
         return row
 

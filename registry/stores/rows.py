@@ -122,7 +122,14 @@ class Row:
 
 
 def following(
-    row: Row | None, pair: Pair, document: str | None, *, actor: str, expected: int | None, now_ms: int
+    row: Row | None,
+    pair: Pair,
+    document: str | None,
+    *,
+    actor: str,
+    expected: int | None,
+    now_ms: int,
+    beyond: int = 0,
 ) -> Row:
     """The row that a write puts in `row`'s place; `document` None deletes. This is the compare of compare-and-set."""
     current = row.revision if row and row.document is not None else 0
@@ -131,7 +138,7 @@ def following(
     if expected is not None and expected != current:
         there = f"is at revision {current}" if current else "is not configured"
         raise ConflictError(f"{pair} {there}, expected {expected or 'none'}: read it again and retry")
-    return Row(pair, (row.revision if row else 0) + 1, document, actor, now_ms)
+    return Row(pair, max(row.revision if row else 0, beyond) + 1, document, actor, now_ms)
 
 
 def prepared(items: Sequence[tuple[Pair, ConnectorConfig]]) -> list[tuple[Pair, str]]:

@@ -41,10 +41,10 @@ class SqliteStore(TenantConfigStore):
         return row.stored()
 
     async def set_config(
-        self, pair: Pair, config: ConnectorConfig, *, actor: str, expected: int | None = None
+        self, pair: Pair, config: ConnectorConfig, *, actor: str, expected: int | None = None, beyond: int = 0
     ) -> StoredConfig:
         document = dumped(checked(pair), config)
-        row = await self._database.write(lambda connection: _write(connection, pair, document, actor, expected))
+        row = await self._database.write(lambda connection: _write(connection, pair, document, actor, expected, beyond))
         return row.stored()
 
     async def set_many(self, items: Sequence[tuple[Pair, ConnectorConfig]], *, actor: str) -> list[StoredConfig]:
@@ -102,8 +102,8 @@ class SqliteStore(TenantConfigStore):
 
     async def changes_since(self, cursor: str | None, *, limit: int = 500) -> Changes:
         def work(connection: sqlite3.Connection) -> tuple[int, str, list[_Values]]:
-            (epoch,) = connection.execute("SELECT epoch FROM changes").fetchone()
-            seen = _position(cursor, epoch)
+            epoch, written = connection.execute("SELECT epoch, written FROM changes").fetchone()
+            seen = _position(cursor, epoch, written)
             query = f"SELECT {_ROW}, written FROM configs WHERE written > ? ORDER BY written LIMIT ?"  # noqa: S608 - a constant
             return seen, epoch, connection.execute(query, (seen, limit + 1)).fetchall()
 
@@ -139,9 +139,16 @@ def _read(connection: sqlite3.Connection, pair: Pair) -> Row | None:
     return _row(values) if values else None
 
 
-def _write(connection: sqlite3.Connection, pair: Pair, document: str | None, actor: str, expected: int | None) -> Row:
-    now_ms = time.time_ns() // 1_000_000
-    row = following(_read(connection, pair), pair, document, actor=actor, expected=expected, now_ms=now_ms)
+def _write(
+    connection: sqlite3.Connection,
+    pair: Pair,
+    document: str | None,
+    actor: str,
+    expected: int | None,
+    beyond: int = 0,
+) -> Row:
+    old, now_ms = _read(connection, pair), time.time_ns() // 1_000_000
+    row = following(old, pair, document, actor=actor, expected=expected, now_ms=now_ms, beyond=beyond)
     values = (pair.tenant, pair.connector, row.revision, row.document, row.actor, row.updated_ms)
     connection.execute("UPDATE changes SET written = written + 1")
     connection.execute(
@@ -161,7 +168,7 @@ def _row(values: _Values) -> Row:
     return Row(Pair(connector, tenant), revision, document, actor, updated_ms)
 
 
-def _position(cursor: str | None, epoch: str) -> int:
-    """What the cursor has seen; nothing if it is another file's."""
+def _position(cursor: str | None, epoch: str, written: int) -> int:
+    """What the cursor has seen; nothing if it is another file's, or a later state's of this file."""
     owner, _, position = (cursor or "").partition(":")
-    return int(position) if owner == epoch and position.isdecimal() else 0
+    return int(position) if owner == epoch and position.isdecimal() and int(position) <= written else 0

@@ -477,3 +477,9 @@ async def test_a_tenant_that_comes_back_goes_on_with_new_revisions(store: Tenant
     await store.forget_tenant("acme", actor="bob")
     assert (await store.set_config(GITHUB, config("new"), actor="ann", expected=0)).revision == 3
     assert [entry.revision for entry in await store.history(GITHUB)] == [3]
+
+
+async def test_a_revision_goes_beyond_what_is_asked(store: TenantConfigStore) -> None:
+    config = ConnectorConfig(auth=BearerAuth(token=SecretRef("env://TOKEN")))
+    assert (await store.set_config(GITHUB, config, actor="test", beyond=7)).revision == 8
+    assert (await store.set_config(GITHUB, config, actor="test", expected=8, beyond=3)).revision == 9
