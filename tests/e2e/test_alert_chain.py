@@ -203,6 +203,8 @@ def test_prometheus_as_the_readme_starts_it_finds_every_pair_of_this_run(chain: 
 
 
 def test_every_panel_of_the_dashboard_shows_something_meanwhile(chain: Chain) -> None:
+    chain.system.play("acme-01", "gitlab", "expiring")
+    chain.system.play("acme-01", "linear", "rate_limited")
     choices = {"job": "connector_health", "connector": "gitlab", "tenant": "acme-01"}
     for variable in variables():
         if variable["type"] == "query":
