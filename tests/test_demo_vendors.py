@@ -105,7 +105,8 @@ async def test_the_service_check_of_a_web_page_is_no_service(
 
 async def test_faults_are_set_read_and_reset_over_http(script: DemoVendors, vendor_http: VendorHttp) -> None:
     control = f"{script.url}/control"
-    await vendor_http.request("POST", f"{control}/acme-01/slack", json={"fault": "revoked"})
+    answer = await vendor_http.request("POST", f"{control}/acme-01/slack", json={"fault": "revoked"})
+    assert answer.body == b"slack of acme-01: revoked\n"
     await vendor_http.request("POST", f"{control}/*/github", json={"fault": "error_503"})
     await vendor_http.request("GET", f"{script.url}/github/rate_limit")
     state = (await vendor_http.request("GET", control)).json()

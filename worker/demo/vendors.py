@@ -179,7 +179,9 @@ class DemoVendors:
         tenant, _, connector = path.partition("/")
         try:
             if method == "POST":
-                self.script.set(tenant, connector, str(json.loads(body)["fault"]))
+                fault = str(json.loads(body)["fault"])
+                self.script.set(tenant, connector, fault)
+                return web.Response(text=f"{connector} of {'everybody' if tenant == '*' else tenant}: {fault}\n")
             elif method == "DELETE":
                 self.script.clear()
                 self.requests.clear()
