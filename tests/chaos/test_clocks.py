@@ -6,12 +6,11 @@ https://github.com/wolfcw/libfaketime
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.chaos.rig import DURABLE, Rig, eventually
+from tests.chaos.rig import Rig, eventually
 from tests.fixtures_prometheus import binary
 
 log = logging.getLogger(__name__)
@@ -38,21 +37,6 @@ def clock(rig: Rig) -> Path:
     return path
 
 
-@pytest.fixture
-def fallible_redis(rig: Rig, clock: Path) -> Iterator[None]:
-    """Redis goes by the fallible clock too."""
-    usual = rig.redis.binary
-    program = rig.directory / "redis"
-    program.write_text(f'#!/bin/sh\n{"".join(f"export {n}={v}; " for n, v in faked(clock).items())}exec {usual} "$@"\n')
-    program.chmod(0o700)
-    for binary_ in (str(program), usual):
-        rig.redis.kill()
-        rig.redis.binary = binary_
-        rig.redis.start(*DURABLE)
-        if binary_ != usual:
-            yield
-
-
 def faked(clock: Path) -> dict[str, str]:
     return {
         "LD_PRELOAD": str(LIBRARIES[0]),
@@ -73,12 +57,6 @@ def test_a_clock_jumps(rig: Rig, clock: Path, whose: str) -> None:
 @pytest.mark.parametrize("whose", LONG)
 def test_more_clocks_jump(rig: Rig, clock: Path, whose: str) -> None:
     jumps(rig, clock, whose, LONG[whose])
-
-
-@pytest.mark.long
-@pytest.mark.usefixtures("fallible_redis")
-def test_every_clock_jumps_and_that_of_redis_with_them(rig: Rig, clock: Path) -> None:
-    jumps(rig, clock, "everything and Redis", EVERYTHING)
 
 
 def jumps(rig: Rig, clock: Path, whose: str, roles: tuple[str, ...]) -> None:
