@@ -179,7 +179,7 @@ async def _round(settings: Settings, producer: Celery, pairs: int, worker: int) 
 @contextmanager
 def _naive(target: Target, url: str, broker: str, size: Size) -> Iterator[Callable[[], Result]]:
     sender = Celery(broker=_celery_url(broker))
-    with TemporaryDirectory(prefix="cr-naive-") as directory, Redis.from_url(broker, db=0) as queue:
+    with TemporaryDirectory(prefix="cr-naive-") as directory, Redis.from_url(broker.replace("db=1", "db=0")) as queue:
         variables = {"broker_url": _celery_url(broker)}
         with _worker(directory, "benchmarks.naive", "naive", size.children, variables, target) as worker:
 
@@ -187,11 +187,9 @@ def _naive(target: Target, url: str, broker: str, size: Size) -> Iterator[Callab
                 before, started = _cpu(worker.pid), time.perf_counter()
                 for number in range(size.naive):
                     sender.send_task("check_one", (url + PATH, f"ghp_benchmark_of_{number:020}"), queue="naive")
-                while queue.llen("naive"):
+                while queue.llen("naive") or queue.hlen("unacked"):
                     time.sleep(0.01)
-                taken = time.perf_counter() - started  # the last few run still, and are finished before CPU is counted
-                time.sleep(0.5)
-                return taken, _cpu(worker.pid) - before
+                return time.perf_counter() - started, _cpu(worker.pid) - before
 
             round_()
             yield round_

@@ -10,6 +10,7 @@ from celery import Celery
 
 app = Celery("naive", broker=os.environ.get("BROKER_URL", "redis://"))
 app.conf.update(task_ignore_result=True, worker_prefetch_multiplier=4, task_default_queue="naive")
+app.conf.task_acks_late = True  # what is not acknowledged is not done yet: so the end of a round can be seen
 
 
 @app.task(name="check_one")
