@@ -279,6 +279,13 @@ class Rig:
         self.demand()
         return took
 
+    def publishes(self) -> None:
+        """Wait until the Pushgateway has every tenant's pairs, by a push after now."""
+        pushed = self.fact("publish_ms")
+        tenants = {(pair.tenant, pair.connector) for pair in self.pairs if not pair.is_service}
+        eventually("a new push", lambda: self.fact("publish_ms") != pushed)
+        eventually("everybody's gauge", lambda: tenants <= self.gauges().keys())
+
     def demand(self) -> None:
         """Nothing was violated since the last demand."""
         violations = self.watch.taken()

@@ -66,4 +66,6 @@ def heals(rig: Rig, name: str, fault: Fault) -> None:
         pass
     died = before - rig.survivors()
     seconds = rig.heals()
+    if "publish" in rig.survivors():
+        rig.publishes()
     log.info("%s: readers saw %s; healed in %.1f s; gone: %s", name, dict(rig.watch.seen), seconds, died)
