@@ -20,6 +20,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
+from multiprocessing.pool import Pool
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -74,6 +75,7 @@ def _compared(target: Target, url: str, broker: str, redis: int, size: Size) -> 
     with ExitStack() as stack:
         with Redis.from_url(broker) as client:
             client.flushall()
+        pool = stack.enter_context(get_context("spawn").Pool(size.children))
         ours = stack.enter_context(_ours(target, url, broker, size))
         probes, exporter = stack.enter_context(blackbox(target))
         naive = stack.enter_context(_naive(target, url, broker, size))
@@ -84,8 +86,8 @@ def _compared(target: Target, url: str, broker: str, redis: int, size: Size) -> 
             before = _cpu(redis)
             rounds["ours"].append(ours())
             spent.append((_cpu(redis) - before) / size.pairs)
-            rounds["bare"].append(_bare(url + PATH, target, size.pairs, size.children))
-            rounds["blackbox"].append(_probed(probes + url + PATH, exporter.pid, size.pairs // 4, size.children))
+            rounds["bare"].append(_bare(pool, url + PATH, target, size.pairs, size.children))
+            rounds["blackbox"].append(_probed(pool, probes + url + PATH, exporter.pid, size.pairs // 4, size.children))
             rounds["naive"].append(naive())
     many = {"ours": size.pairs, "bare": size.pairs, "blackbox": size.pairs // 4, "naive": size.naive}
     return _rows(said, rounds, many, statistics.median(spent) * 1e6)
@@ -195,8 +197,8 @@ def _naive(target: Target, url: str, broker: str, size: Size) -> Iterator[Callab
             yield round_
 
 
-def _bare(url: str, target: Target, many: int, loops: int) -> Result:
-    return _in_processes(_gets, [(url, str(target.certificate), many // loops) for _ in range(loops)])
+def _bare(pool: Pool, url: str, target: Target, many: int, loops: int) -> Result:
+    return _in_processes(pool, _gets, [(url, str(target.certificate), many // loops) for _ in range(loops)])
 
 
 def _gets(url: str, certificate: str, many: int) -> Result:
@@ -218,10 +220,10 @@ def _gets(url: str, certificate: str, many: int) -> Result:
     return asyncio.run(loop())
 
 
-def _probed(url: str, exporter: int, many: int, loops: int) -> Result:
+def _probed(pool: Pool, url: str, exporter: int, many: int, loops: int) -> Result:
     """Probes of the exporter, as many at a time as there are requests of ours; whoever asks for them is not counted."""
     before = _cpu(exporter)
-    wall, _ = _in_processes(_asked, [(url, many // loops) for _ in range(loops)])
+    wall, _ = _in_processes(pool, _asked, [(url, many // loops) for _ in range(loops)])
     return wall, _cpu(exporter) - before
 
 
@@ -250,10 +252,9 @@ async def _driven(act: Callable[[int], Awaitable[None]], many: int) -> None:
     await asyncio.gather(*[one() for _ in range(CONCURRENCY)])
 
 
-def _in_processes(work: Callable[..., Result], arguments: list[tuple[object, ...]]) -> Result:
+def _in_processes(pool: Pool, work: Callable[..., Result], arguments: list[tuple[object, ...]]) -> Result:
     """Run it in processes beside each other: the longest time, and all of their CPU."""
-    with get_context("spawn").Pool(len(arguments)) as pool:
-        found = pool.starmap(work, arguments, chunksize=1)
+    found = pool.starmap(work, arguments, chunksize=1)
     return max(wall for wall, _ in found), sum(cpu for _, cpu in found)
 
 
