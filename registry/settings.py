@@ -6,6 +6,7 @@ The table in ``docs/settings.md`` is generated from these descriptions.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network
@@ -15,8 +16,9 @@ from typing import Annotated, Literal
 from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from registry.addresses import BrokerAddress, RedisAddress, WebAddress, web_address
 from registry.errors import InvalidConfig
 
 Seconds = Annotated[float, Field(gt=0)]
@@ -31,14 +33,16 @@ class Settings(BaseSettings):
     Addresses of servers may hold a password, so they are not part of the ``repr``.
     """
 
-    model_config = SettingsConfigDict(env_file=RUN_DIR / "env", extra="ignore", frozen=True, hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        env_file=RUN_DIR / "env", extra="ignore", frozen=True, hide_input_in_errors=True, enable_decoding=False
+    )
 
-    redis_url: str = Field(
+    redis_url: RedisAddress = Field(
         "redis://127.0.0.1:6379/1",
         description="The health cache and the schedule; behind Sentinel `redis+sentinel://host:26379,host2/service/1`.",
         repr=False,
     )
-    broker_url: str = Field(
+    broker_url: BrokerAddress = Field(
         "redis://127.0.0.1:6379/0", description="Celery's broker, in Celery's spelling; `noeviction`.", repr=False
     )
     broker_master: str = Field("mymaster", description="The service's name where `BROKER_URL` is `sentinel://…`.")
@@ -51,7 +55,7 @@ class Settings(BaseSettings):
     firestore_project: str | None = Field(None, description="Google Cloud project of Firestore; None: the default one.")
     firestore_database: str = Field("(default)", description="Firestore database.")
 
-    encryption_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+    encryption_keys: tuple[SecretStr, ...] = Field(
         (), description="Keys for `enc://` secrets, comma-separated base64 of 32 bytes; the first seals, all open."
     )
     secrets_dir: Path = Field(RUN_DIR / "secrets", description="Root of `file://` secrets, one folder a tenant.")
@@ -105,10 +109,10 @@ class Settings(BaseSettings):
         {}, description='Groups for `route`, best first, as JSON (`{"chat": ["slack", "teams"]}`).'
     )
 
-    egress_allow: Annotated[tuple[Network, ...], NoDecode] = Field(
+    egress_allow: tuple[Network, ...] = Field(
         (), description="Networks tenants' URLs may reach although private, comma-separated (`10.2.0.0/16`)."
     )
-    vendor_urls: dict[str, str] = Field(
+    vendor_urls: dict[str, WebAddress] = Field(
         {}, description='Base URLs that replace a vendor\'s own, as JSON (`{"github": "https://…"}`).'
     )
 
@@ -120,11 +124,13 @@ class Settings(BaseSettings):
     status_pages_every: float = Field(
         300.0, ge=0, description="Seconds between two looks at the vendors' status pages; 0: they are not read."
     )
-    status_page_urls: dict[str, str] = Field(
+    status_page_urls: dict[str, WebAddress] = Field(
         {}, description="Addresses that replace a connector's status page, as JSON; an empty one switches it off."
     )
 
-    canary_url: str | None = Field(None, description="An address of yours that answers whenever your network works.")
+    canary_url: WebAddress | None = Field(
+        None, description="An address of yours that answers whenever your network works."
+    )
     incident_window: Seconds = Field(60.0, description="Seconds of checks that incidents are found from.")
     incident_share: float = Field(0.2, gt=0, le=1, description="Part of an endpoint's checks that must fail.")
     incident_tenants: int = Field(5, ge=2, description="Tenants of an endpoint that must see it, at least.")
@@ -243,6 +249,28 @@ class Settings(BaseSettings):
             raise ValueError("opaque labels are made with it: `openssl rand -base64 32` prints one")
         return value
 
+    @field_validator("heartbeat_url")
+    @classmethod
+    def _to_be_called(cls, value: SecretStr | None) -> SecretStr | None:
+        return value and SecretStr(web_address(value.get_secret_value()))
+
+    @field_validator(
+        "check_intervals",
+        "vendor_budgets",
+        "tenant_budgets",
+        "route_groups",
+        "vendor_urls",
+        "connector_pins",
+        "status_page_urls",
+        mode="before",
+    )
+    @classmethod
+    def _json(cls, value: object) -> object:
+        try:
+            return json.loads(value) if isinstance(value, str) else value
+        except ValueError:
+            raise ValueError('expected JSON such as {"name": …}') from None
+
     @field_validator("encryption_keys", "egress_allow", mode="before")
     @classmethod
     def _comma_separated(cls, value: object) -> object:
@@ -258,8 +286,14 @@ def load_settings(*, env_file: Path | None = RUN_DIR / "env") -> Settings:
     try:
         return Settings(_env_file=env_file)
     except ValidationError as error:
-        wrong = "; ".join(f"{str(e['loc'][0]).upper()}: {e['msg'].lower()}" for e in error.errors())
+        wrong = "; ".join(_told(str(e["loc"][0]).upper(), e["loc"][1:], e["msg"]) for e in error.errors())
         raise InvalidConfig(f"the environment does not fit: {wrong}") from None
+
+
+def _told(variable: str, within: tuple[int | str, ...], message: str) -> str:
+    where = f", {within[0]}" if within and isinstance(within[0], str) else ""
+    what = message.removeprefix("Value error, ")
+    return f"{variable}{where}: {what[0].lower()}{what[1:]}"
 
 
 def environment(more: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:

@@ -1,0 +1,47 @@
+"""How the addresses among the settings may look: what could never be reached is told at once, and is not repeated."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator
+
+REDIS = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
+"""Schemes that `registry.connection` reads."""
+
+BROKER = ("redis", "rediss", "redis+socket", "sentinel", "unix")
+"""Schemes that Celery reads, and redis-py's word for `redis+socket`."""
+
+_MANY_HOSTS = ("redis+sentinel", "rediss+sentinel", "sentinel")
+
+
+def redis_address(address: str) -> str:
+    """The address. Raises `ValueError` without repeating it, for it may hold a password."""
+    return _address(address, REDIS)
+
+
+def broker_address(address: str) -> str:
+    """As `redis_address`, in Celery's spelling."""
+    return _address(address, BROKER)
+
+
+def web_address(address: str) -> str:
+    """As `redis_address`, to be called over HTTP; an empty one is none."""
+    return _address(address, ("https", "http")) if address else address
+
+
+def _address(address: str, schemes: tuple[str, ...]) -> str:
+    scheme, _, rest = address.partition("://")
+    if not rest or scheme not in schemes:
+        raise ValueError(f"expected an address that begins with {', '.join(f'{name}://' for name in schemes)}")
+    try:
+        _ = scheme in _MANY_HOSTS or urlsplit(address).port  # reading the port is what checks it
+    except ValueError:
+        raise ValueError("expected host:port in it, with a port from 0 to 65535") from None
+    return address
+
+
+RedisAddress = Annotated[str, AfterValidator(redis_address)]
+BrokerAddress = Annotated[str, AfterValidator(broker_address)]
+WebAddress = Annotated[str, AfterValidator(web_address)]

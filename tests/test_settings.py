@@ -1,0 +1,62 @@
+"""Settings that cannot be used: one sentence names each variable and what is expected, and none shows a value."""
+
+from __future__ import annotations
+
+import pytest
+
+from registry.errors import InvalidConfig
+from registry.settings import load_settings
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "says"),
+    [
+        ("REDIS_URL", "hunter2", "REDIS_URL: expected an address that begins with redis://, rediss://, unix://"),
+        ("REDIS_URL", "redis://hunter2:x/0", "REDIS_URL: expected host:port in it"),
+        ("BROKER_URL", "amqp://:hunter2@host", "BROKER_URL: expected an address that begins with redis://"),
+        ("CHECK_INTERVALS", "{hunter2", 'CHECK_INTERVALS: expected JSON such as {"name": …}'),
+        ("CHECK_INTERVALS", "", 'CHECK_INTERVALS: expected JSON such as {"name": …}'),
+        ("CHECK_INTERVALS", '{"vertex": -1}', "CHECK_INTERVALS, vertex: input should be greater than 0"),
+        ("VENDOR_BUDGETS", "[1]", "VENDOR_BUDGETS: input should be a valid dictionary"),
+        ("VENDOR_URLS", '{"github": "hunter2"}', "VENDOR_URLS, github: expected an address that begins with https://"),
+        ("CANARY_URL", "hunter2", "CANARY_URL: expected an address that begins with https://"),
+        ("HEARTBEAT_URL", "hunter2", "HEARTBEAT_URL: expected an address that begins with https://"),
+        ("EGRESS_ALLOW", "10.0.0.0/8,hunter2", "EGRESS_ALLOW: input is not a valid IPv4 network"),
+        ("METRICS_TENANTS", "hunter2", "METRICS_TENANTS: input should be 'plain', 'opaque' or 'off'"),
+    ],
+)
+def test_what_cannot_be_used_is_named_and_not_repeated(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, says: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(InvalidConfig) as refused:
+        load_settings(env_file=None)
+    assert str(refused.value).startswith(f"the environment does not fit: {says}")
+    assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("REDIS_URL", "redis+sentinel://:word@one:26379,two/cache/1"),
+        ("REDIS_URL", "unix:///run/redis.sock?db=1"),
+        ("REDIS_URL", "rediss://user:word@[::1]:6380/1"),
+        ("BROKER_URL", "sentinel://:word@one:26379/0;sentinel://:word@two:26379/0"),
+        ("BROKER_URL", "redis+socket:///run/redis.sock?virtual_host=0"),
+    ],
+)
+def test_every_spelling_of_a_redis_is_taken(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
+    monkeypatch.setenv(variable, value)
+    assert getattr(load_settings(env_file=None), variable.lower()) == value
+
+
+def test_tables_come_from_json_and_no_address_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHECK_INTERVALS", '{"vertex": 300}')
+    monkeypatch.setenv("ROUTE_GROUPS", '{"chat": ["slack", "teams"]}')
+    monkeypatch.setenv("STATUS_PAGE_URLS", '{"github": ""}')
+    monkeypatch.setenv("CANARY_URL", "")
+    settings = load_settings(env_file=None)
+    assert settings.check_intervals == {"vertex": 300.0}
+    assert settings.route_groups == {"chat": ("slack", "teams")}
+    assert settings.status_page_urls == {"github": ""}
+    assert not settings.canary_url
