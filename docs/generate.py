@@ -51,7 +51,7 @@ _METRICS = """\
 # Metrics
 
 The publisher pushes them to the Pushgateway: the pairs in `PUSH_GROUPS` groups (`job="connector_health"`, `shard="0"`,
-…), the system itself in one (`shard="platform"`), each replaced as a whole: what is removed is gone after the next push.
+…), the system itself in one (`shard="platform"`), each replaced as a whole: what is removed is gone at the next push.
 `connectors metrics` serves the same at `/metrics`, without `job` and `shard`. Times are Unix seconds.
 
 A gauge on the Pushgateway outlives its publisher, so it means something only while its group's `push_time_seconds` is

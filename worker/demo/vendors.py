@@ -182,7 +182,7 @@ class DemoVendors:
                 fault = str(json.loads(body)["fault"])
                 self.script.set(tenant, connector, fault)
                 return web.Response(text=f"{connector} of {'everybody' if tenant == '*' else tenant}: {fault}\n")
-            elif method == "DELETE":
+            if method == "DELETE":
                 self.script.clear()
                 self.requests.clear()
                 self.journal.clear()
