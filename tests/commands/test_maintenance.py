@@ -6,6 +6,17 @@ import pytest
 
 from tests.commands.conftest import Cli
 
+CONFIGURED = """\
+tenants:
+  acme:
+    github: {auth: {type: bearer, token: ghp-a}}
+"""
+
+
+@pytest.fixture(autouse=True)
+def _acme(cli: Cli) -> None:
+    assert cli("tenants", "import", cli.write("acme.yaml", CONFIGURED)).code == 0
+
 
 def test_a_window_is_announced_listed_and_ended(cli: Cli) -> None:
     ran = cli("maintenance", "add", "--connector", "github", "--for", "4h", "--note", "[b]upgrade[/b]", "--json")
@@ -33,6 +44,10 @@ def test_a_window_may_begin_later(cli: Cli) -> None:
         (["--tenant", "acme", "--until", "2099-01-01T10:00:00"], "say which time zone"),
         (["--for", "1h"], "a maintenance window needs a connector, a tenant or both"),
         (["--tenant", "acme", "--for", "900d"], "more than 90 days"),
+        (["--connector", "gitbub", "--for", "1h"], "no connector 'gitbub' is registered; there are: github"),
+        (["--tenant", "acne", "--for", "1h"], "tenant acne has no configuration: `connectors tenants list`"),
+        (["--tenant", "acme", "-c", "slack", "--for", "1h"], "tenant acme has no connector slack; it has: github"),
+        (["--tenant", "not an id", "--for", "1h"], "tenant id 'not an id' is not valid"),
     ],
 )
 def test_bad_input_is_one_sentence(cli: Cli, options: list[str], says: str) -> None:

@@ -48,6 +48,7 @@ def add(
     seconds = _seconds(lasts) if lasts is not None else 0
 
     async def work(parts: Parts) -> Window:
+        await _refuse_unknown(parts, connector, tenant)
         now = int(dt.datetime.now(dt.UTC).timestamp() * 1000)
         begin = _milliseconds("--from", starts) if starts is not None else now
         end = _milliseconds("--until", until) if until is not None else begin + seconds * 1000
@@ -101,6 +102,21 @@ def end(
         return await parts.maintenance.end(window, actor=actor())
 
     say(f"{window}: {_of(with_parts(work))} is in maintenance no more")
+
+
+async def _refuse_unknown(parts: Parts, connector: str | None, tenant: str | None) -> None:
+    """A window for a misspelt name would be accepted, and everybody alerted all the same."""
+    from registry.ids import tenant_id
+
+    if connector is not None and not parts.catalog.has(connector):
+        raise BadInput(f"no connector {connector!r} is registered; there are: {', '.join(parts.catalog.list())}")
+    if tenant is None:
+        return
+    configured = await parts.store.list_connectors(tenant_id(tenant))
+    if not configured:
+        raise BadInput(f"tenant {tenant} has no configuration: `connectors tenants list` shows those that have")
+    if connector is not None and connector not in configured:
+        raise BadInput(f"tenant {tenant} has no connector {connector}; it has: {', '.join(configured)}")
 
 
 def _of(window: Window) -> str:

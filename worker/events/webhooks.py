@@ -132,12 +132,18 @@ def load_webhooks(path: Path | None) -> dict[str, Webhook]:
     try:
         return dict(_File.model_validate(yaml.safe_load(path.read_text()) or {}).webhooks)
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, row['loc'][1:]))}: {row['msg']}" for row in error.errors())
+        wrong = "; ".join(
+            f"{'.'.join(map(str, row['loc'][1:] or row['loc']))}: {row['msg'].removeprefix('Value error, ')}"
+            for row in error.errors()
+        )
         raise InvalidConfig(f"WEBHOOKS_FILE {path}: {wrong}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidConfig(f"WEBHOOKS_FILE {path}: cannot be read ({type(error).__name__})") from None
+    except yaml.MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise InvalidConfig(f"WEBHOOKS_FILE {path}{line}: not valid YAML: {error.problem}") from None
     except yaml.YAMLError:
-        raise InvalidConfig(f"WEBHOOKS_FILE {path}: not YAML") from None
+        raise InvalidConfig(f"WEBHOOKS_FILE {path}: not valid YAML") from None
 
 
 def _key(secret: SecretStr) -> bytes:
