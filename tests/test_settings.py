@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from registry.errors import InvalidConfig
-from registry.settings import load_settings
+from registry.settings import Settings, load_settings
 
 
 @pytest.mark.parametrize(
@@ -60,3 +62,13 @@ def test_tables_come_from_json_and_no_address_is_none(monkeypatch: pytest.Monkey
     assert settings.route_groups == {"chat": ("slack", "teams")}
     assert settings.status_page_urls == {"github": ""}
     assert not settings.canary_url
+
+
+def test_a_table_given_is_not_mixed_with_the_one_of_an_earlier_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".run").mkdir()
+    (tmp_path / ".run/env").write_text("""VENDOR_URLS='{"github": "http://127.0.0.1:1/demo"}'\n""")
+    fresh = load_settings(env_file=None)
+    assert Settings.model_validate(dict(fresh)).vendor_urls == {}
