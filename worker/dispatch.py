@@ -7,6 +7,7 @@ more than twice the usual load.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping
 
 import structlog
@@ -42,6 +43,7 @@ async def dispatch(parts: Parts, publish: Callable[[Batch], None]) -> int:
     wanted = _bounded(room(flight, waiting, limit(parts, flight)))
     claims = await parts.schedule.claim(wanted, due)
     batches = batched(claims, parts.settings.batch_size)
+    random.shuffle(batches)  # where sending is slow the last ones may expire, and should not be the same every time
     await sent(parts, batches)
     try:
         while batches:

@@ -138,7 +138,7 @@ def landed(pipe: Pipeline, batch: Batch, seconds: float, now_ms: int) -> None:
 
 
 async def expired(parts: Parts, batch: Batch) -> bool:
-    """Has a batch waited for more than half of its lease? Then it is out of flight; its pairs come back by their lease.
+    """Has a batch waited for more than half of its lease? Then it is out of flight, and its pairs are handed back.
 
     Judged by Redis' clock alone: Celery's own `expires` compares the wall clocks of two machines.
     """
@@ -149,4 +149,5 @@ async def expired(parts: Parts, batch: Batch) -> bool:
         pipe.zrem(keys.batches(batch.connector), batch.id)
         count(pipe, {"batches_expired": 1}, now)
         await pipe.execute()
+    await parts.schedule.release(batch.pairs())
     return True

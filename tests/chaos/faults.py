@@ -207,18 +207,22 @@ def redis_loading(rig: Rig) -> Iterator[None]:
 def line_cut(rig: Rig) -> Iterator[None]:
     """Every connection to Redis is reset, and every new one too."""
     rig.proxy.set(Line.CUT)
-    until_read(rig, STALE)
-    yield
-    rig.proxy.set(Line.UP)
+    try:
+        until_read(rig, STALE)
+        yield
+    finally:
+        rig.proxy.set(Line.UP)
 
 
 @contextmanager
 def line_half_open(rig: Rig) -> Iterator[None]:
     """Nothing arrives any more and nobody is told; the connections of before never come back."""
     rig.proxy.set(Line.FROZEN)
-    until_read(rig, STALE)
-    yield
-    rig.proxy.set(Line.UP)
+    try:
+        until_read(rig, STALE)
+        yield
+    finally:
+        rig.proxy.set(Line.UP)
 
 
 @contextmanager
@@ -236,7 +240,9 @@ def line_flickering(rig: Rig) -> Iterator[None]:
 def line_slow(rig: Rig) -> Iterator[None]:
     """Every answer of Redis comes 200 ms late: everybody is checked nevertheless."""
     rig.proxy.delay(0.2)
-    rig.watch.expect_new()
-    eventually("everybody is checked, slowly", lambda: not rig.watch.unhealed())
-    yield
-    rig.proxy.delay(0)
+    try:
+        rig.watch.expect_new()
+        eventually("everybody is checked, slowly", lambda: not rig.watch.unhealed())
+        yield
+    finally:
+        rig.proxy.delay(0)
