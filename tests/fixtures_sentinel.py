@@ -64,7 +64,9 @@ class SentinelSystem:
         master = self.processes.pop(self.master)
         master.kill()
         master.wait()
-        self._until(self.sentinel, lambda client: str(self.replica) in str(client.sentinel_get_master_addr_by_name(SERVICE)))
+        self._until(
+            self.sentinel, lambda client: str(self.replica) in str(client.sentinel_get_master_addr_by_name(SERVICE))
+        )
         self._until(self.replica, lambda client: client.info("replication")["role"] == "master")
 
     def end(self) -> None:
