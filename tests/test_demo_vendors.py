@@ -106,7 +106,8 @@ async def test_the_service_check_of_a_web_page_is_no_service(
 async def test_faults_are_set_read_and_reset_over_http(script: DemoVendors, vendor_http: VendorHttp) -> None:
     control = f"{script.url}/control"
     answer = await vendor_http.request("POST", f"{control}/acme-01/slack", json={"fault": "revoked"})
-    assert answer.body == b"slack of acme-01: revoked\n"
+    assert answer.json() == {"tenant": "acme-01", "connector": "slack", "fault": "revoked"}
+    assert answer.body.endswith(b"\n")  # it is typed in terminals
     await vendor_http.request("POST", f"{control}/*/github", json={"fault": "error_503"})
     await vendor_http.request("GET", f"{script.url}/github/rate_limit")
     state = (await vendor_http.request("GET", control)).json()

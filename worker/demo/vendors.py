@@ -181,7 +181,8 @@ class DemoVendors:
             if method == "POST":
                 fault = str(json.loads(body)["fault"])
                 self.script.set(tenant, connector, fault)
-                return web.Response(text=f"{connector} of {'everybody' if tenant == '*' else tenant}: {fault}\n")
+                told = json.dumps({"tenant": tenant, "connector": connector, "fault": fault})
+                return web.Response(text=f"{told}\n", headers=_JSON)
             if method == "DELETE":
                 self.script.clear()
                 self.requests.clear()
