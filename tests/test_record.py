@@ -49,7 +49,7 @@ verdicts = st.builds(
     latency_ms=st.floats(0, 1e6),
     metadata=evidence,
     credential_expires_ms=st.none() | st.integers(1, 2**45),
-    quota=st.none() | st.builds(Quota, st.integers(0), st.integers(0), st.none() | st.integers(0)),
+    quota=st.none() | st.builds(Quota, st.integers(0), st.integers(0), st.none() | st.integers(0, 2**45)),
     action=st.none() | text.filter(bool),
 )
 records = st.builds(

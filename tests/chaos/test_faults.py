@@ -18,15 +18,15 @@ log = logging.getLogger(__name__)
 SHORT: dict[str, Fault] = {
     "a check process is killed": faults.check_process_killed,
     "a machine of checks is killed": faults.machine_killed("checks-a"),
-    "beat is frozen": faults.frozen("beat"),
     "beat is killed": faults.restarted("beat"),
     "redis is killed": faults.redis_killed,
     "redis is replaced by an empty one": faults.redis_replaced_by_an_empty_one,
-    "redis is read-only": faults.redis_read_only,
     "redis is slow": faults.line_slow,
     "connections are half-open": faults.line_half_open,
 }
 LONG: dict[str, Fault] = {
+    "redis is read-only": faults.redis_read_only,
+    "beat is frozen": faults.frozen("beat"),
     "a check process is frozen": faults.check_process_frozen,
     "the parent of check processes is killed": faults.parent_killed,
     "a machine of checks is frozen": faults.frozen("checks-a", until=None),
