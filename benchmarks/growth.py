@@ -123,6 +123,7 @@ async def _filled(many: int) -> AsyncIterator[tuple[Parts, Popen[bytes]]]:
             "audit": "memory",
             "in_flight_seconds": 1000,
             "check_interval": 3600,
+            "claim_lease": 3600,  # filling a million takes minutes, and what was set aside must not come back meanwhile
         }
         parts = assemble(Settings.model_validate(settings | {"broker_url": url.replace("db=1", "db=0")}))
         parts.catalog.register("still", Still)
