@@ -16,8 +16,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.pool import Pool
@@ -31,10 +31,10 @@ from pydantic import SecretStr
 from redis import Redis
 
 from benchmarks.figures import Figure, run
-from benchmarks.synthetic import redis_server
+from benchmarks.synthetic import assembled, redis_server
 from benchmarks.targets import PATH, Target, blackbox, nginx
 from registry import keys
-from registry.bootstrap import Parts, assemble
+from registry.bootstrap import Parts
 from registry.connector import ConnectorConfig
 from registry.ids import Pair
 from registry.schedule import Entry
@@ -147,7 +147,7 @@ def _ours(target: Target, url: str, broker: str, size: Size) -> Iterator[Callabl
 
 
 async def _enter(settings: Settings, url: str, pairs: int) -> None:
-    async with _parts(settings) as parts:
+    async with assembled(settings) as parts:
         sealing = EncryptedSecrets([SecretStr(KEY)])
         entries = []
         for number in range(pairs):
@@ -161,7 +161,7 @@ async def _enter(settings: Settings, url: str, pairs: int) -> None:
 
 async def _round(settings: Settings, producer: Celery, pairs: int, worker: int) -> Result:
     """Make every pair due, claim and send all of them, and wait until every check is written and counted."""
-    async with _parts(settings) as parts:
+    async with assembled(settings) as parts:
         for shard in range(settings.shards):
             async for page in parts.schedule.pairs("github", shard):
                 await parts.redis.zadd(keys.due(shard, "github"), {pair.tenant: 1 for pair in page})
@@ -289,15 +289,6 @@ async def _counted(parts: Parts) -> int:
         for shard in range(parts.settings.shards):
             pipe.hget(keys.counters(shard), "checks|github|ok")
         return sum(int(count or 0) for count in await pipe.execute())
-
-
-@asynccontextmanager
-async def _parts(settings: Settings) -> AsyncIterator[Parts]:
-    parts = assemble(settings)
-    try:
-        yield parts
-    finally:
-        await parts.aclose()
 
 
 def _celery_url(url: str) -> str:

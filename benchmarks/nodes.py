@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 
 import psutil
@@ -19,7 +19,7 @@ import structlog
 from benchmarks import synthetic
 from benchmarks.figures import Figure, run
 from registry import keys
-from registry.bootstrap import Parts, assemble
+from registry.bootstrap import Parts
 from registry.ids import Pair
 from registry.schedule import Claim
 from registry.settings import Settings
@@ -43,10 +43,10 @@ async def _figures(many: int, tenants: int) -> list[Figure]:
     with synthetic.redis_server() as (url, redis), _vendors() as vendors_url:
         told = {"redis_url": url, "config_store": "memory", "encryption_keys": KEY, "egress_allow": "127.0.0.0/8"}
         settings = Settings.model_validate(told)
-        async with _parts(settings) as parts:
+        async with synthetic.assembled(settings) as parts:
             rows = await _redis_and_publisher(parts, many, redis.pid)
             await parts.redis.flushall()
-        async with _parts(settings) as parts:
+        async with synthetic.assembled(settings) as parts:
             rows += await _checks(parts, tenants, vendors_url)
     return rows
 
@@ -61,15 +61,6 @@ def _vendors() -> Iterator[str]:
             yield process.stdout.readline().strip()
         finally:
             process.kill()
-
-
-@asynccontextmanager
-async def _parts(settings: Settings) -> AsyncIterator[Parts]:
-    parts = assemble(settings)
-    try:
-        yield parts
-    finally:
-        await parts.aclose()
 
 
 async def _redis_and_publisher(parts: Parts, many: int, redis_pid: int) -> list[Figure]:

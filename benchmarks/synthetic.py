@@ -10,14 +10,14 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import ClassVar
 
 import redis
 
-from registry.bootstrap import Parts
+from registry.bootstrap import Parts, assemble
 from registry.check import CheckSession
 from registry.clock import steady
 from registry.connector import ConnectorConfig
@@ -26,6 +26,7 @@ from registry.ids import Pair
 from registry.pace import spread
 from registry.recording import Outcome
 from registry.schedule import Entry, Scheduled, Task
+from registry.settings import Settings
 
 CONNECTORS = ("github", "gitlab", "linear", "slack", "vertex")
 PAGE = 500
@@ -63,6 +64,16 @@ def redis_server() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
         finally:
             process.kill()
             process.wait()
+
+
+@asynccontextmanager
+async def assembled(settings: Settings) -> AsyncIterator[Parts]:
+    """Parts for as long as they are used."""
+    parts = assemble(settings)
+    try:
+        yield parts
+    finally:
+        await parts.aclose()
 
 
 def _answers(client: redis.Redis) -> bool:

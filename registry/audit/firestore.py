@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from registry.audit import START, AuditRecord, Entry, Head, chained
-from registry.stores.firestore_client import FirestoreClient
+from registry.stores.firestore_client import FirestoreClient, commit
 
 if TYPE_CHECKING:
     from google.cloud.firestore_v1 import AsyncClient, AsyncQuery
@@ -62,8 +62,6 @@ class FirestoreAudit:
 
 async def _commit(entries: Sequence[Entry], client: AsyncClient, timeout: float) -> Head:
     """Append to the end that is there now; `Aborted`, and so tried again, when somebody else was faster."""
-    from google.api_core import exceptions
-
     end = await client.document(CHAIN).get(retry=None, timeout=timeout)
     fields = end.to_dict() or {}
     records = chained(entries, Head(fields["number"], fields["hash"]) if end.exists else START)
@@ -76,10 +74,7 @@ async def _commit(entries: Sequence[Entry], client: AsyncClient, timeout: float)
         batch.update(end.reference, told, client.write_option(last_update_time=end.update_time))
     else:
         batch.create(end.reference, told)
-    try:
-        await batch.commit(retry=None, timeout=timeout)
-    except (exceptions.FailedPrecondition, exceptions.Conflict, exceptions.NotFound) as error:
-        raise exceptions.Aborted("appended meanwhile") from error  # type: ignore[no-untyped-call]  # google-api-core's
+    await commit(batch, timeout)
     return head
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from registry.errors import ConflictError
 from registry.ids import encoded
 from registry.notes import ABSENT, Note
-from registry.stores.firestore_client import FirestoreClient
+from registry.stores.firestore_client import FirestoreClient, commit
 
 if TYPE_CHECKING:
     from google.cloud.firestore_v1 import AsyncClient
@@ -49,8 +49,6 @@ async def _read(name: str, client: AsyncClient, timeout: float) -> Note:
 
 async def _write(name: str, text: str, expected: int, client: AsyncClient, timeout: float) -> Note:
     """Write, unless somebody did since it was read, which raises `Aborted`; an attempt whose answer was lost counts."""
-    from google.api_core import exceptions
-
     found = await client.document(f"{COLLECTION}/{encoded(name)}").get(retry=None, timeout=timeout)
     known = _note(found)
     if known == Note(text, expected + 1):
@@ -63,10 +61,7 @@ async def _write(name: str, text: str, expected: int, client: AsyncClient, timeo
         batch.update(found.reference, fields, client.write_option(last_update_time=found.update_time))
     else:
         batch.create(found.reference, fields)
-    try:
-        await batch.commit(retry=None, timeout=timeout)
-    except (exceptions.FailedPrecondition, exceptions.Conflict, exceptions.NotFound) as error:
-        raise exceptions.Aborted("written meanwhile") from error  # type: ignore[no-untyped-call]  # google-api-core's
+    await commit(batch, timeout)
     return Note(text, expected + 1)
 
 

@@ -21,7 +21,7 @@ from registry.connector import ConnectorConfig
 from registry.errors import InvalidId
 from registry.ids import Pair, decoded, encoded, tenant_id
 from registry.stores import Broken, Change, Changes, Page, Revision, StoredConfig, TenantConfigStore
-from registry.stores.firestore_client import FirestoreClient
+from registry.stores.firestore_client import FirestoreClient, commit
 from registry.stores.rows import KEPT_REVISIONS, Row, checked, dumped, following, not_configured, prepared
 from registry.stores.sweep import Position, Sweep
 
@@ -177,8 +177,6 @@ async def _commit(
 
     `write_id` tells our own earlier attempt, whose answer was lost, from somebody else's write.
     """
-    from google.api_core import exceptions
-
     references = [_document(client, pair) for pair, _ in items]
     found = {
         snapshot.reference.path: snapshot async for snapshot in client.get_all(references, retry=None, timeout=timeout)
@@ -201,10 +199,7 @@ async def _commit(
         batch.create(revisions.document(str(row.revision)), _fields(row))
         if row.revision > KEPT_REVISIONS:
             batch.delete(revisions.document(str(row.revision - KEPT_REVISIONS)))
-    try:
-        results = await batch.commit(retry=None, timeout=timeout)
-    except (exceptions.FailedPrecondition, exceptions.Conflict, exceptions.NotFound) as error:
-        raise exceptions.Aborted("changed meanwhile") from error  # type: ignore[no-untyped-call]  # google-api-core's
+    results = await commit(batch, timeout)
     stamps = [result.transform_results[0].timestamp_value for result in results[: len(rows)]]
     return [dataclasses.replace(row, updated_ms=_ms(stamp)) for row, stamp in zip(rows, stamps, strict=True)]
 

@@ -15,6 +15,8 @@ from registry.extras import lacking
 
 if TYPE_CHECKING:
     from google.cloud.firestore_v1 import AsyncClient, AsyncDocumentReference, AsyncQuery, DocumentSnapshot
+    from google.cloud.firestore_v1.async_batch import AsyncWriteBatch
+    from google.cloud.firestore_v1.types import WriteResult
 
     Snapshot = DocumentSnapshot[AsyncDocumentReference]
 
@@ -104,6 +106,16 @@ class FirestoreClient:
         closing = loop.create_task(channel.close(grace=self._budget))
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)
+
+
+async def commit(batch: AsyncWriteBatch, timeout: float) -> list[WriteResult]:
+    """Write a batch, unless what it was made from has changed: then `Aborted`, which `FirestoreClient.call` repeats."""
+    from google.api_core import exceptions
+
+    try:
+        return await batch.commit(retry=None, timeout=timeout)
+    except (exceptions.FailedPrecondition, exceptions.Conflict, exceptions.NotFound) as error:
+        raise exceptions.Aborted("changed meanwhile") from error  # type: ignore[no-untyped-call]  # google-api-core's
 
 
 def _passing(error: BaseException) -> bool:

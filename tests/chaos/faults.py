@@ -206,18 +206,20 @@ def redis_loading(rig: Rig) -> Iterator[None]:
 @contextmanager
 def line_cut(rig: Rig) -> Iterator[None]:
     """Every connection to Redis is reset, and every new one too."""
-    rig.proxy.set(Line.CUT)
-    try:
-        until_read(rig, STALE)
+    with _line(rig, Line.CUT):
         yield
-    finally:
-        rig.proxy.set(Line.UP)
 
 
 @contextmanager
 def line_half_open(rig: Rig) -> Iterator[None]:
     """Nothing arrives any more and nobody is told; the connections of before never come back."""
-    rig.proxy.set(Line.FROZEN)
+    with _line(rig, Line.FROZEN):
+        yield
+
+
+@contextmanager
+def _line(rig: Rig, line: Line) -> Iterator[None]:
+    rig.proxy.set(line)
     try:
         until_read(rig, STALE)
         yield
