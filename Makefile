@@ -59,8 +59,8 @@ docs: $(STAMP) ## Write the generated tables in docs/ again
 
 .PHONY: lock
 lock: $(STAMP) ## Write the lock files from pyproject.toml; LOCK_ARGS=--upgrade takes the newest versions
-	$(LOCK) $(LOCK_ARGS) --extra gcp --extra embedded --output-file requirements.lock pyproject.toml
-	$(LOCK) $(LOCK_ARGS) --extra gcp --extra embedded --group dev --constraints requirements.lock --output-file requirements-dev.lock pyproject.toml
+	$(LOCK) $(LOCK_ARGS) --extra gcp --extra web --extra embedded --output-file requirements.lock pyproject.toml
+	$(LOCK) $(LOCK_ARGS) --extra gcp --extra web --extra embedded --group dev --constraints requirements.lock --output-file requirements-dev.lock pyproject.toml
 	$(LOCK) $(LOCK_ARGS) --group build --constraints requirements-dev.lock --output-file requirements-build.lock
 
 .PHONY: stack

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from functools import cache
 
+from registry.access import Access
 from registry.announcing import Announcements
 from registry.audit import AuditSink
 from registry.audit.trail import Trail
@@ -32,6 +33,7 @@ from registry.schedule import Schedule
 from registry.secrets import SealingBackend, SecretBackend, SecretResolver
 from registry.settings import Settings, load_settings
 from registry.stores import TenantConfigStore
+from registry.throttle import Throttle
 from registry.tokens import TokenCache
 
 
@@ -57,6 +59,8 @@ class Parts:
     configurations: Configurations
     reconciler: Reconciler
     maintenance: Maintenance
+    access: Access
+    throttle: Throttle
     audit: Trail
 
     async def aclose(self) -> None:
@@ -94,6 +98,7 @@ def assemble(settings: Settings | None = None) -> Parts:
         patience=settings.read_timeout,
     )
     endpoints = Endpoints(redis, schedule, catalog, settings)
+    notes = _notes(settings)
     checker = Checker(catalog, secrets, http, tokens, endpoints, IncidentBoard(redis), clock, settings)
     announcements.hear(checker.hear)
     return Parts(
@@ -114,7 +119,9 @@ def assemble(settings: Settings | None = None) -> Parts:
         budgets=Budgets(redis, schedule, settings),
         configurations=Configurations(store, secrets, schedule, catalog, announcements, trail),
         reconciler=Reconciler(redis, schedule, store, catalog, endpoints, clock, settings),
-        maintenance=Maintenance(redis, _notes(settings), clock, trail),
+        maintenance=Maintenance(redis, notes, clock, trail),
+        access=Access(redis, notes, clock, trail),
+        throttle=Throttle(redis),
         audit=trail,
     )
 

@@ -35,6 +35,9 @@ INCIDENT_LOG = f"{PREFIX}:incident-log"
 MAINTENANCE = f"{PREFIX}:maintenance"
 """String: the maintenance windows, as JSON."""
 
+ACCESS = f"{PREFIX}:access"
+"""String: which API tokens there are (hashes, never a token), as JSON."""
+
 AUDITED = f"{PREFIX}:audited"
 """Hash: shard → the last transition that the audit log has."""
 
@@ -154,6 +157,21 @@ def work(stretch: int) -> str:
 def lock(shard: int, pair: Pair) -> str:
     """Held while one process makes an on-demand check of the pair."""
     return f"{PREFIX}:{{s{shard}}}:lock:{pair.connector}:{pair.tenant}"
+
+
+def throttle(who: str) -> str:
+    """String with a TTL: how much of its allowance a token of the API has used up."""
+    return f"{PREFIX}:throttle:{who}"
+
+
+def session(digest: str) -> str:
+    """String with a TTL: which token a browser has signed in with."""
+    return f"{PREFIX}:session:{digest}"
+
+
+def trend(minute: int) -> str:
+    """Hash with a TTL: how the checks of one minute (Unix time) ended, by endpoint."""
+    return f"{PREFIX}:trend:{minute}"
 
 
 def lease(name: str) -> str:

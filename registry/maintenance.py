@@ -7,7 +7,6 @@ kept as a note (`registry.notes`), and copied to Redis, where checks read them.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import suppress
 from uuid import uuid4
 
 import msgspec
@@ -15,12 +14,13 @@ import msgspec
 from registry import keys
 from registry.audit import Action
 from registry.audit.trail import Trail
-from registry.clock import SharedClock, steady
-from registry.connection import AWAY, Redis
+from registry.clock import SharedClock
+from registry.connection import Redis
 from registry.errors import InvalidConfig, NotConfigured
 from registry.health import rfc3339
 from registry.ids import Pair, connector_id, tenant_id
 from registry.notes import NoteStore
+from registry.noticeboard import Copies, Noticeboard
 
 NOTE = "maintenance"
 
@@ -29,9 +29,6 @@ LONGEST_MS = 90 * 86_400_000
 
 MOST = 1_000
 """Windows at a time."""
-
-KEEP = 2.0
-"""Seconds a process believes what it last read of the windows."""
 
 
 class Window(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -59,31 +56,16 @@ class Window(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return {"id": self.id, "connector": self.connector, "tenant": self.tenant, **times, "note": self.note}
 
 
-class _Windows(msgspec.Struct, frozen=True):
-    revision: int
-    windows: tuple[Window, ...]
-
-
 def until(pair: Pair, windows: Iterable[Window], now_ms: int) -> int:
     """Until when `pair` is in maintenance (Unix ms); 0 if it is not."""
     return max((window.ends_ms for window in windows if window.covers(pair, now_ms)), default=0)
 
 
-class MaintenanceBoard:
-    """The windows as this process last read them from Redis, at most `KEEP` seconds ago."""
+class MaintenanceBoard(Copies[Window]):
+    """All windows as this process last read them, past and coming ones too."""
 
     def __init__(self, redis: Redis) -> None:
-        self._redis = redis
-        self._windows: tuple[Window, ...] = ()
-        self._read = float("-inf")
-
-    async def current(self) -> tuple[Window, ...]:
-        """All windows, past and coming ones too; what was last known while Redis is away."""
-        if steady() - self._read > KEEP:
-            self._read = steady()
-            with suppress(*AWAY):
-                self._windows = _decoded(await self._redis.get(keys.MAINTENANCE)).windows
-        return self._windows
+        super().__init__(redis, keys.MAINTENANCE, Window)
 
 
 class Maintenance:
@@ -95,13 +77,13 @@ class Maintenance:
     """
 
     def __init__(self, redis: Redis, notes: NoteStore, clock: SharedClock, trail: Trail) -> None:
-        self._redis, self._notes, self._clock, self._trail = redis, notes, clock, trail
+        self._notes, self._trail = notes, trail
+        self._board = Noticeboard(redis, notes, clock, name=NOTE, key=keys.MAINTENANCE, kind=Window)
 
     async def windows(self) -> tuple[Window, ...]:
         """The windows that are not over, by their beginning. Raises `StoreUnavailable`."""
-        kept = await self._kept()
-        now = await self._now()
-        return tuple(sorted((w for w in kept.windows if w.ends_ms > now), key=lambda window: window.starts_ms))
+        kept, now = await self._board.posted(), await self._board.now_ms()
+        return tuple(sorted((w for w in kept.notices if w.ends_ms > now), key=lambda window: window.starts_ms))
 
     async def add(
         self,
@@ -121,7 +103,7 @@ class Maintenance:
             ConflictError: somebody else changed the windows meanwhile: try again.
             StoreUnavailable: the store is away; nothing was announced.
         """
-        now = await self._now()
+        now = await self._board.now_ms()
         _check(starts_ms, ends_ms, now)
         if connector is None and tenant is None:
             raise InvalidConfig("a maintenance window needs a connector, a tenant or both")
@@ -134,11 +116,11 @@ class Maintenance:
             note=note[:200],
             actor=actor,
         )
-        kept = await self._kept()
-        left = [other for other in kept.windows if other.ends_ms > now]
+        kept = await self._board.posted()
+        left = [other for other in kept.notices if other.ends_ms > now]
         if len(left) >= MOST:
             raise InvalidConfig(f"there are {MOST} maintenance windows already: end some first")
-        await self._write(kept, (*left, window))
+        await self._board.post(kept, (*left, window))
         await self._told(Action.MAINTENANCE_ANNOUNCED, window, actor)
         return window
 
@@ -149,40 +131,21 @@ class Maintenance:
             NotConfigured: there is no such window, or it is over.
             ConflictError, StoreUnavailable: as for `add`.
         """
-        now, kept = await self._now(), await self._kept()
-        found = next((w for w in kept.windows if w.id == window_id and w.ends_ms > now), None)
+        now, kept = await self._board.now_ms(), await self._board.posted()
+        found = next((w for w in kept.notices if w.id == window_id and w.ends_ms > now), None)
         if found is None:
             raise NotConfigured(f"maintenance window {window_id}: there is none, or it is over")
-        await self._write(kept, tuple(w for w in kept.windows if w.id != window_id and w.ends_ms > now))
+        await self._board.post(kept, tuple(w for w in kept.notices if w.id != window_id and w.ends_ms > now))
         await self._told(Action.MAINTENANCE_ENDED, found, actor)
         return found
 
     async def copy(self) -> None:
         """Bring what is kept into Redis, which may have lost it. Raises `StoreUnavailable`, and as redis-py does."""
-        kept = await self._kept()
-        if _decoded(await self._redis.get(keys.MAINTENANCE)) != kept:
-            await self._redis.set(keys.MAINTENANCE, msgspec.json.encode(kept))
+        await self._board.copy()
 
     async def aclose(self) -> None:
         """Give the store's connections back."""
         await self._notes.aclose()
-
-    async def _kept(self) -> _Windows:
-        note = await self._notes.read(NOTE)
-        windows = msgspec.json.decode(note.text, type=tuple[Window, ...]) if note.text else ()
-        return _Windows(note.revision, windows)
-
-    async def _write(self, before: _Windows, windows: tuple[Window, ...]) -> None:
-        await self._notes.write(NOTE, msgspec.json.encode(windows).decode(), expected=before.revision)
-        with suppress(*AWAY):  # the reconciler brings it in when Redis is back
-            await self.copy()
-
-    async def _now(self) -> int:
-        if self._clock.due:
-            asked = steady()
-            with suppress(*AWAY):
-                self._clock.calibrate(await self._redis.time(), asked)
-        return self._clock.now_ms()
 
     async def _told(self, action: Action, window: Window, actor: str) -> None:
         await self._trail.record(
@@ -205,13 +168,3 @@ def _check(starts_ms: int, ends_ms: int, now_ms: int) -> None:
         raise InvalidConfig(
             "a maintenance window of more than 90 days would hide every failure: announce a shorter one"
         )
-
-
-def _decoded(wire: object) -> _Windows:
-    """What another version wrote and this one cannot read is as good as none: an alert too many, not one too few."""
-    if not isinstance(wire, bytes):
-        return _Windows(0, ())
-    try:
-        return msgspec.json.decode(wire, type=_Windows)
-    except msgspec.DecodeError:
-        return _Windows(0, ())

@@ -196,6 +196,25 @@ class Settings(BaseSettings):
     flap_window: Seconds = Field(600.0, description="Seconds; see `FLAP_TURNS`.")
     flap_quiet: Seconds = Field(300.0, description="Seconds without a transition after which a pair flaps no more.")
 
+    api_host: str = Field("127.0.0.1", description="Address the HTTP API and the dashboard are served at.")
+    api_port: int = Field(8080, ge=0, le=65535, description="Port they are served at; 0: any free one.")
+    api_tls_certificate: Path | None = Field(
+        None, description="Certificate chain (PEM) to serve them by TLS; None: a proxy in front does, or nobody."
+    )
+    api_tls_key: Path | None = Field(None, description="The certificate's private key (PEM).")
+    api_proxies: str = Field(
+        "127.0.0.1", description="Addresses, comma-separated, whose `X-Forwarded-For` and `-Proto` are believed."
+    )
+    api_rate: Annotated[float, Field(gt=0)] = Field(
+        50.0, description="Units a second that one token may use; a read costs 1, a write 5, a check 10."
+    )
+    api_burst: float = Field(300.0, ge=20, description="Units that one token may use at once.")
+    api_body: int = Field(65_536, ge=1_024, description="Bytes a request's body may have; keys of Google fit in.")
+    api_timeout: Seconds = Field(30.0, description="Seconds a request may take until its answer begins.")
+    api_connections: int = Field(1_000, ge=10, description="Connections one process serves at a time.")
+    api_session: Seconds = Field(43_200.0, description="Seconds a browser stays signed in.")
+    api_public_badges: bool = Field(default=False, description="Show the vendors' badges without a token.")
+
     log_format: Literal["auto", "json", "console"] = Field("auto", description="`auto`: console on a terminal.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="What is logged.")
 

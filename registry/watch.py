@@ -72,10 +72,11 @@ async def transitions(
         for entry in news.entries:
             event = json.loads(entry.fields[b"transition"])
             if event["tenant"] == tenant:
-                yield _transition(entry.position, event)
+                yield transition_of(entry.position, event)
 
 
-def _transition(position: str, event: dict[str, Any]) -> Transition:
+def transition_of(position: str, event: dict[str, Any]) -> Transition:
+    """The transition that an entry of a stream of events holds as JSON."""
     before, (status, reason) = event["from"], event["to"]
     return Transition(
         position,

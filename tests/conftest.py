@@ -17,6 +17,7 @@ pytest_plugins = [
     "tests.fixtures_replicas",
     "tests.fixtures_sentinel",
     "tests.fixtures_vendors",
+    "tests.fixtures_web",
     "tests.fixtures_wire",
     "tests.fixtures_contracts",  # after those whose fixtures it takes
 ]

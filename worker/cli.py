@@ -21,8 +21,10 @@ from worker.commands.labels import label, named
 from worker.commands.maintenance import maintenance
 from worker.commands.metrics import metrics
 from worker.commands.outdated import outdated
+from worker.commands.serve import serve
 from worker.commands.status import status
 from worker.commands.tenants import tenants
+from worker.commands.tokens import tokens
 from worker.commands.up import up
 from worker.commands.webhooks import webhooks
 
@@ -39,7 +41,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,  # it would print local variables, and those may hold secrets
 )
-for command in (up, down, status, health, history, check, doctor, metrics):
+for command in (up, down, status, health, history, check, doctor, metrics, serve):
     app.command()(command)
 app.command("list")(list_connectors)
 app.command()(outdated)
@@ -50,6 +52,7 @@ app.add_typer(config, name="config")
 app.add_typer(audit, name="audit")
 app.add_typer(webhooks, name="webhooks")
 app.add_typer(maintenance, name="maintenance")
+app.add_typer(tokens, name="tokens")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

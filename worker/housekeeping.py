@@ -85,6 +85,7 @@ async def reconcile(parts: Parts, owner: str) -> bool:
     try:
         await parts.reconciler.run()
         await parts.maintenance.copy()
+        await parts.access.copy()
     except StoreUnavailable as error:
         log.warning("store_unavailable", error=str(error))
         return False

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 import structlog
 from redis.typing import EncodableT
 
-from registry import keys
+from registry import keys, trend
 from registry.bootstrap import Parts
 from registry.clock import steady
 from registry.health import Fault, HealthStatus, Reason, Status
@@ -173,10 +173,11 @@ async def detect(parts: Parts, fenced: Fenced | None = None) -> list[Incident]:
     parts.clock.calibrate(await parts.redis.time(), asked)
     now = parts.clock.now_ms()
     before = await open_incidents(parts.redis)
-    buckets = await read_tallies(parts.redis, range(parts.settings.shards), now, rules.window_ms)
+    reach = max(rules.window_ms, trend.REACH_MS)
+    buckets = await read_tallies(parts.redis, range(parts.settings.shards), now, reach)
     after = judge(buckets, await _services(parts), before, rules, now)
     after = with_pages(after, await _said(parts, after))
-    await _write(parts, before, after, fenced)
+    await _write(parts, before, after, fenced, lambda pipe: trend.note(pipe, buckets, now - reach, now))
     return after
 
 
@@ -231,7 +232,11 @@ def _is_silent(status: HealthStatus) -> bool:
 
 
 async def _write(
-    parts: Parts, before: Sequence[Incident], after: Sequence[Incident], fenced: Fenced | None = None
+    parts: Parts,
+    before: Sequence[Incident],
+    after: Sequence[Incident],
+    fenced: Fenced | None = None,
+    leave: Callable[[Pipeline], None] = lambda _: None,
 ) -> None:
     was, now = {incident.id: incident for incident in before}, {incident.id: incident for incident in after}
     opened, closed = sorted(now.keys() - was.keys()), sorted(was.keys() - now.keys())
@@ -246,6 +251,7 @@ async def _write(
         for event, public in news:
             entry: dict[EncodableT, EncodableT] = {"event": event, "incident": json.dumps(public)}
             pipe.xadd(keys.INCIDENT_LOG, entry, maxlen=LOG_LENGTH, approximate=True)
+        leave(pipe)
         await pipe.execute()
     for event, public in news:
         log.warning("incident", change=event, **public)

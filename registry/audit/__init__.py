@@ -35,6 +35,10 @@ class Action(StrEnum):
     """A pair's effective status or reason changed."""
     MAINTENANCE_ANNOUNCED = "maintenance_announced"
     MAINTENANCE_ENDED = "maintenance_ended"
+    TOKEN_CREATED = "token_created"  # noqa: S105 - an action's name
+    TOKEN_REVOKED = "token_revoked"  # noqa: S105 - an action's name
+    ACCESS_DENIED = "access_denied"
+    """The API turned somebody away."""
     RECORDS_LOST = "records_lost"
     """So many records could not be written while the sink was away."""
 

@@ -1,0 +1,113 @@
+"""Notes that every process has to know: kept where the configurations are, and copied to Redis, where they are read.
+
+The store is the truth and is written first. `Noticeboard.copy` brings a copy that Redis lost back.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Generic, TypeVar
+
+import msgspec
+
+from registry.clock import SharedClock, steady
+from registry.connection import AWAY, Redis
+from registry.notes import NoteStore
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+KEEP = 2.0
+"""Seconds a process believes what it last read of the copy."""
+
+
+class Posted(msgspec.Struct, Generic[T], frozen=True):
+    """The notices, and the revision of the note they were read from (0: there is none)."""
+
+    revision: int
+    notices: tuple[T, ...]
+
+
+class Copies(Generic[T]):
+    """The notices as this process last read them from Redis, at most `KEEP` seconds ago.
+
+    Args:
+        key: where the copy is.
+        kind: what a notice is.
+    """
+
+    def __init__(self, redis: Redis, key: str, kind: type[T]) -> None:
+        self._redis, self._key, self._kind = redis, key, kind
+        self._posted: Posted[T] = Posted(0, ())
+        self._read = float("-inf")
+        self.ever = False
+        """Was a copy ever read? While it was not, having no notices means nothing."""
+
+    async def current(self) -> tuple[T, ...]:
+        """All notices; what was last known while Redis is away or has lost its copy."""
+        if steady() - self._read > KEEP:
+            self._read = steady()
+            with suppress(*AWAY):
+                await self.read()
+        return self._posted.notices
+
+    async def read(self) -> tuple[T, ...]:
+        """All notices as they are now. Raises as redis-py does."""
+        wire = await self._redis.get(self._key)
+        if wire is not None:
+            self._posted, self.ever = decoded(wire, self._kind), True
+        return self._posted.notices
+
+    def forget(self) -> None:
+        """Read anew at the next use."""
+        self._read = float("-inf")
+
+
+class Noticeboard(Generic[T]):
+    """Reads and writes the notices of one name.
+
+    Args:
+        name: the note's.
+        key: where its copy is.
+        kind: what a notice is.
+    """
+
+    def __init__(
+        self, redis: Redis, notes: NoteStore, clock: SharedClock, *, name: str, key: str, kind: type[T]
+    ) -> None:
+        self._redis, self._notes, self._clock, self._name, self._key, self._kind = redis, notes, clock, name, key, kind
+
+    async def posted(self) -> Posted[T]:
+        """What is kept. Raises `StoreUnavailable`."""
+        note = await self._notes.read(self._name)
+        notices = msgspec.json.decode(note.text, type=tuple[self._kind, ...]) if note.text else ()  # type: ignore[name-defined]  # a type made at run time
+        return Posted(note.revision, notices)
+
+    async def post(self, before: Posted[T], notices: tuple[T, ...]) -> None:
+        """Put `notices` in the place of `before`. Raises `ConflictError`, `StoreUnavailable`."""
+        await self._notes.write(self._name, msgspec.json.encode(notices).decode(), expected=before.revision)
+        with suppress(*AWAY):  # the reconciler brings it in when Redis is back
+            await self.copy()
+
+    async def copy(self) -> None:
+        """Bring what is kept into Redis, which may have lost it. Raises `StoreUnavailable`, and as redis-py does."""
+        kept, wire = await self.posted(), await self._redis.get(self._key)
+        if wire is None or decoded(wire, self._kind) != kept:
+            await self._redis.set(self._key, msgspec.json.encode(kept))
+
+    async def now_ms(self) -> int:
+        """Redis' time (Unix ms), as well as it is known."""
+        if self._clock.due:
+            asked = steady()
+            with suppress(*AWAY):
+                self._clock.calibrate(await self._redis.time(), asked)
+        return self._clock.now_ms()
+
+
+def decoded(wire: object, kind: type[T]) -> Posted[T]:
+    """What another version wrote and this one cannot read is as good as none."""
+    if not isinstance(wire, bytes):
+        return Posted(0, ())
+    try:
+        return msgspec.json.decode(wire, type=Posted[kind])  # type: ignore[valid-type]  # a type made at run time
+    except msgspec.DecodeError:
+        return Posted(0, ())

@@ -1,0 +1,1 @@
+"""The versioned API, one file for each kind of thing."""

@@ -1,0 +1,66 @@
+"""What every request finds at hand: the parts of this process, and the little it remembers between requests."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import structlog
+from fastapi import Request
+
+from registry.connection import AWAY
+from registry.errors import StoreUnavailable
+from registry.facade import ConnectorRegistry
+from registry.feed import Feed
+from registry.survey import Surveyor
+from registry.throttle import Allowance
+
+if TYPE_CHECKING:
+    from registry.bootstrap import Parts
+
+log = structlog.get_logger(__name__)
+
+Exposition = Callable[[], Awaitable[bytes]]
+"""The text of ``/metrics``."""
+
+
+@dataclass(slots=True)
+class Site:
+    """One per process. `exposition` makes ``/metrics``, which belongs to the workers' side; None: there is none."""
+
+    parts: Parts
+    exposition: Exposition | None = None
+    registry: ConnectorRegistry = field(init=False)
+    feed: Feed = field(init=False)
+    surveyor: Surveyor = field(init=False)
+    allowance: Allowance = field(init=False)
+    streams: Counter[str] = field(default_factory=Counter)
+    """Open streams by token."""
+
+    def __post_init__(self) -> None:
+        settings = self.parts.settings
+        self.registry, self.feed, self.surveyor = ConnectorRegistry(self.parts), Feed(self.parts), Surveyor(self.parts)
+        self.allowance = Allowance(settings.api_burst, settings.api_rate)
+
+    async def open(self) -> None:
+        """Bring the tokens into Redis, should it have lost them; without Redis or the store it begins all the same."""
+        try:
+            await self.parts.access.copy()
+        except (*AWAY, StoreUnavailable) as error:
+            log.warning("tokens_not_copied", error=type(error).__name__)
+
+    async def close(self) -> None:
+        """End what runs in the background, and close every connection."""
+        await self.feed.aclose()
+        await self.surveyor.aclose()
+        with suppress(*AWAY):
+            await self.registry.aclose()
+
+
+def site_of(request: Request) -> Site:
+    """The site that serves a request."""
+    site: Site = request.app.state.site
+    return site
