@@ -47,8 +47,7 @@ class Api:
     ) -> ClientResponse:
         """One request; the answer is read."""
         given = {**({"Authorization": f"Bearer {token}"} if token else {}), **(headers or {})}
-        kwargs = {"json": json} if json is not None else {}
-        async with self.http.request(method, self.url + path, headers=given, **kwargs, **more) as answer:
+        async with self.http.request(method, self.url + path, headers=given, json=json, **more) as answer:
             await answer.read()
             return answer
 
