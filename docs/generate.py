@@ -5,6 +5,7 @@ Each page is a function without arguments that returns the page's whole text; `P
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,7 +15,9 @@ from typing import Annotated, Literal, Union, get_args, get_origin
 from pydantic.fields import FieldInfo
 from verdicts_page import verdicts_page
 
+from registry.bootstrap import assemble
 from registry.settings import Settings
+from registry.web.app import create_app
 from worker.families import FAMILIES
 
 DOCS = Path(__file__).parent
@@ -61,10 +64,17 @@ recent: every rule in [ops/prometheus/rules](../ops/prometheus/rules) asks for t
 | name | type | labels | meaning | series |
 |---|---|---|---|---|"""
 
+def openapi_page() -> str:
+    """The API's own description of itself."""
+    app = create_app(assemble(Settings.model_validate({"config_store": "memory", "audit": "memory"})))
+    return json.dumps(app.openapi(), indent=1, sort_keys=True) + "\n"
+
+
 PAGES: Mapping[str, Callable[[], str]] = {
     "settings.md": settings_page,
     "verdicts.md": verdicts_page,
     "metrics.md": metrics_page,
+    "openapi.json": openapi_page,
 }
 
 

@@ -96,6 +96,10 @@ def test_a_process_that_hangs_is_restarted(name: str) -> None:
     if name == "metrics":
         assert container(name)["livenessProbe"]["tcpSocket"] == {"port": "metrics"}
         return
+    if name == "api":
+        assert container(name)["livenessProbe"]["httpGet"] == {"path": "/livez", "port": "api"}
+        assert container(name)["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "api"}
+        return
     role = name.removeprefix("worker-")
     assert role in ROLES
     wanted = ["python", "-m", "worker.heartbeat", role, settings()["HEARTBEAT_DIR"]]
@@ -114,7 +118,7 @@ def test_settings_exist_and_hold_no_secret() -> None:
 
 
 def test_there_are_two_of_what_everything_waits_for_and_one_of_them_stays() -> None:
-    for name in ("beat", "worker-dispatch", "worker-publish"):
+    for name in ("beat", "worker-dispatch", "worker-publish", "api"):
         assert DEPLOYMENTS[name]["spec"]["replicas"] == 2
     budgets = resources("PodDisruptionBudget")
     assert {name for name in DEPLOYMENTS if name != "metrics"} == set(budgets)

@@ -21,6 +21,7 @@ PROCESSES = {
     "worker-checks": "connectors-worker@checks.service",
     "worker-publish": "connectors-worker@publish.service",
     "metrics": "connectors-metrics.service",
+    "api": "connectors-api.service",
 }
 """The Procfile's processes, and their units."""
 
@@ -70,7 +71,8 @@ def test_systemd_has_no_complaint(unit: str, installed: Path, systemd_analyze: s
 
 
 @pytest.mark.parametrize(
-    "unit", ["connectors-beat.service", "connectors-worker@.service", "connectors-metrics.service"]
+    "unit",
+    ["connectors-beat.service", "connectors-worker@.service", "connectors-metrics.service", "connectors-api.service"],
 )
 def test_systemd_calls_a_unit_well_confined(unit: str, installed: Path, systemd_analyze: str) -> None:
     """Levels are tenths: 0 is a closed cell, 100 a root shell; systemd itself calls less than 30 OK."""

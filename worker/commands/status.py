@@ -34,7 +34,11 @@ def status(*, as_json: AsJson = False) -> None:
     work = _work() if holder is not None else None
     left = 0 if holder is not None else len(list(processes(directory)))
     if as_json:
-        addresses = {"metrics": metrics_url(settings), "pushgateway": settings.pushgateway_address}
+        addresses = {
+            "api": web_url(settings),
+            "metrics": metrics_url(settings),
+            "pushgateway": settings.pushgateway_address,
+        }
         print_json(
             {
                 "running": holder is not None,
@@ -59,6 +63,12 @@ def status(*, as_json: AsJson = False) -> None:
 def missing(directory: RunDirectory) -> list[str]:
     """The supervised processes that do not run at the moment."""
     return [str(row["name"]) for row in _rows(directory) if row["pid"] is None]
+
+
+def web_url(settings: Settings) -> str:
+    """Where ``connectors serve`` serves."""
+    host = f"[{settings.api_host}]" if ":" in settings.api_host else settings.api_host
+    return f"{'https' if settings.api_tls_certificate else 'http'}://{host}:{settings.api_port}"
 
 
 def metrics_url(settings: Settings) -> str:
@@ -140,5 +150,6 @@ def _show(
     for name, value in (work or {"Redis": "does not answer"}).items():
         told = ", ".join(f"{key} {one}" for key, one in value.items()) if isinstance(value, Mapping) else value
         screen.print(f"{name.replace('_', ' ')}: {told}")
+    screen.print(f"API and dashboard: {web_url(settings)}")
     screen.print(f"/metrics: {metrics_url(settings)}")
     screen.print(f"Pushgateway: {settings.pushgateway_address or 'none'}")

@@ -46,6 +46,11 @@ class RunDirectory:
         """What Prometheus scrapes of this run, in its file-based service discovery's form."""
         return self.path / "targets.json"
 
+    @property
+    def token(self) -> Path:
+        """The API token that a run on loopback makes for whoever started it."""
+        return self.path / "api-token"
+
     def adopt_env(self) -> None:
         """The run starts: from now on every command here uses its environment."""
         self.next_env.replace(self.env)

@@ -10,9 +10,11 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from dotenv import dotenv_values
 
+from registry.extras import lacking
 from registry.sentinel import is_sentinel
 from registry.settings import Settings, environment, load_settings
 from worker.commands.exits import BadInput
+from worker.commands.status import web_url
 from worker.local import servers
 from worker.local.directory import RunDirectory, write_private
 from worker.local.processes import APPLICATION, Process
@@ -45,8 +47,16 @@ class Local:
 
     @property
     def application(self) -> tuple[Process, ...]:
-        """The processes of the system itself."""
-        return APPLICATION
+        """The processes of the system itself; the API needs an extra that may not be installed."""
+        without = {"api"} if lacking("uvicorn", "web") else set()
+        return tuple(process for process in APPLICATION if process.name not in without)
+
+    @property
+    def api_url(self) -> str | None:
+        """Where API and dashboard are served; None: they are not."""
+        if not any(process.name == "api" for process in self.application):
+            return None
+        return web_url(self.settings)
 
 
 def prepare(directory: RunDirectory, *, demo_tenants: int | None, interval: float | None = None) -> Local:
@@ -60,13 +70,15 @@ def prepare(directory: RunDirectory, *, demo_tenants: int | None, interval: floa
         BadInput: a port is in use, or no Redis server is installed.
         InvalidConfig: a setting of the environment cannot be used.
     """
-    choice = _Choice(directory, load_settings(env_file=None))
+    given = load_settings(env_file=None)
+    choice = _Choice(directory, given)
     if interval is not None:
         choice.override("CHECK_INTERVAL", f"{interval:g}")
     choice.keys()
     choice.redis(demo=demo_tenants is not None)
     choice.pushgateway(demo=demo_tenants is not None)
-    choice.metrics()
+    choice.port("METRICS", given.metrics_host, given.metrics_port)
+    choice.port("API", given.api_host, given.api_port)
     url = choice.demo(demo_tenants) if demo_tenants is not None else None
     lines = [f"{name}={_quoted(value)}\n" for name, value in choice.values.items()]
     write_private(directory.next_env, "".join(lines))
@@ -134,19 +146,21 @@ class _Choice:
             self.servers.append(process)
             self.values["PUSHGATEWAY_URL"] = f"http://{servers.LOOPBACK}:{port}"
 
-    def metrics(self) -> None:
-        """A port for /metrics: the one that is asked for or none, else the last one, else any.
+    def port(self, what: str, host: str, port: int) -> None:
+        """A port for ``METRICS`` or ``API``: the one that is asked for or none, else the last one, else any.
 
         The usual port is not tried: two checkouts that start together would both find it free.
         """
-        host, port = self.given.metrics_host, self.given.metrics_port
-        if not self.is_given("METRICS_PORT"):
-            before = self.before.get("METRICS_PORT", "")
-            self.values["METRICS_PORT"] = str(servers.free_port([int(before) if before.isdecimal() else 0], host))
+        name = f"{what}_PORT"
+        if not self.is_given(name):
+            before = self.before.get(name, "")
+            taken = {self.values.get(other) for other in ("METRICS_PORT", "API_PORT") if other != name}
+            last = int(before) if before.isdecimal() and before not in taken else 0
+            self.values[name] = str(servers.free_port([last], host))
         elif not port:
-            self.override("METRICS_PORT", str(servers.free_port([], host)))
+            self.override(name, str(servers.free_port([], host)))
         elif not servers.is_free(port, host):
-            raise BadInput(f"METRICS_PORT: port {port} is in use on {host}: choose another, or 0 for any")
+            raise BadInput(f"{name}: port {port} is in use on {host}: choose another, or 0 for any")
 
     def demo(self, tenants: int) -> str:
         """The demo vendors, which connectors may reach though they are on loopback; returns their URL."""

@@ -38,5 +38,6 @@ APPLICATION: tuple[Process, ...] = (
     Process("worker-checks", _WORKER.format(queue="checks", children=2)),
     Process("worker-publish", _WORKER.format(queue="publish", children=2)),
     Process("metrics", "connectors metrics"),
+    Process("api", "connectors serve"),
 )
 """What the system consists of, wherever it runs. The servers beside it are in `worker.local.servers`."""

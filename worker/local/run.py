@@ -22,7 +22,7 @@ from worker.commands.printing import note
 from worker.commands.session import actor, assembled
 from worker.commands.tenants_file import TenantsFile, entries_of, read_tenants
 from worker.housekeeping import reconcile
-from worker.local import environment, leftovers, supervision
+from worker.local import doorkey, environment, leftovers, supervision
 from worker.local.directory import RunDirectory, RunLock, write_private
 from worker.local.environment import Local
 from worker.local.show import addresses, show
@@ -62,12 +62,14 @@ async def run(directory: RunDirectory, lock: RunLock, asked: Asked) -> Exit:
             await _until_redis(directory, parts, supervisor, stop)
             if not stop.is_set():
                 await _import(parts, plans)
+                if local.api_url:
+                    await doorkey.renew(parts, directory)
             if asked.detach:
                 await _until_checking(directory, parts, supervisor, stop)
                 if stop.is_set():
                     raise Failed("ended before it ran")
                 lock.name(supervisor.pid)
-                note("\n".join(addresses(local)))
+                note("\n".join(addresses(directory, local)))
                 return Exit.OK
             return await show(directory, local, parts, supervisor, stop)
     finally:

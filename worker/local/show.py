@@ -15,6 +15,7 @@ from worker.commands.reading import Watcher
 from worker.commands.screen import page
 from worker.commands.status import metrics_url, missing
 from worker.commands.table import advice, health_table, line, summary, urgent
+from worker.local import doorkey
 from worker.local.directory import RunDirectory
 from worker.local.environment import Local
 
@@ -30,9 +31,12 @@ SETTLED_AFTER = 30.0
 """Seconds after which the table is printed even if some pair was not checked yet."""
 
 
-def addresses(local: Local) -> list[str]:
+def addresses(directory: RunDirectory, local: Local) -> list[str]:
     """Where everything is to be found."""
+    token = doorkey.read(directory)
     rows = [
+        # A fragment is sent to no server, so no log ever holds the token.
+        *([f"dashboard:     {local.api_url}/{f'login#{token}' if token else ''}"] if local.api_url else []),
         f"/metrics:      {metrics_url(local.settings)}",
         f"Pushgateway:   {local.settings.pushgateway_address or 'none installed: gauges are served at /metrics only'}",
     ]
@@ -51,7 +55,7 @@ async def show(
     if screen.is_terminal:
         await _live(directory, local, watcher, supervisor, stop, screen)
     else:
-        await _lines(local, watcher, supervisor, stop, screen)
+        await _lines(directory, local, watcher, supervisor, stop, screen)
     if stop.is_set():
         return Exit.OK
     note(f"the supervisor has died, so everything is ended: see {directory.log('supervisord')}")
@@ -66,7 +70,7 @@ async def _live(
     stop: asyncio.Event,
     screen: Console,
 ) -> None:
-    header = [*addresses(local), "Ctrl-C or `connectors down` ends everything", ""]
+    header = [*addresses(directory, local), "Ctrl-C or `connectors down` ends everything", ""]
     with Live(console=screen, auto_refresh=False) as live:
         while not stop.is_set() and supervisor.poll() is None:
             started = time.monotonic()
@@ -77,9 +81,14 @@ async def _live(
 
 
 async def _lines(
-    local: Local, watcher: Watcher, supervisor: subprocess.Popen[bytes], stop: asyncio.Event, screen: Console
+    directory: RunDirectory,
+    local: Local,
+    watcher: Watcher,
+    supervisor: subprocess.Popen[bytes],
+    stop: asyncio.Event,
+    screen: Console,
 ) -> None:
-    for row in addresses(local):
+    for row in addresses(directory, local):
         screen.print(row, soft_wrap=True)
     begun, told = time.monotonic(), False
     while not stop.is_set() and supervisor.poll() is None:
