@@ -64,6 +64,7 @@ recent: every rule in [ops/prometheus/rules](../ops/prometheus/rules) asks for t
 | name | type | labels | meaning | series |
 |---|---|---|---|---|"""
 
+
 def openapi_page() -> str:
     """The API's own description of itself."""
     app = create_app(assemble(Settings.model_validate({"config_store": "memory", "audit": "memory"})))

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -13,6 +16,7 @@ from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
 
 import psutil
 import pytest
@@ -22,6 +26,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from registry import HealthView
 from registry.settings import Settings
 from tests.fixtures_prometheus import binary, fetched
+from tests.ops.rules import ROOT
 from worker.local.leftovers import MARK
 
 TENANTS = ("acme-01", "acme-02")
@@ -168,6 +173,37 @@ def test_a_fault_turns_the_table_the_view_and_the_pushgateway_and_back(system: S
 def test_the_doctor_finds_nothing(system: System) -> None:
     ran = system.run("doctor", "--json")
     assert [row for row in json.loads(ran.stdout) if not row["ok"]] == []
+
+
+def test_what_the_page_of_the_api_tells_to_type_does_what_it_says(system: System) -> None:
+    page = (ROOT / "docs/api.md").read_text(encoding="utf-8")
+    snippets = re.findall(r"^```sh\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert len(snippets) == 4
+    programs = f"PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH"
+    typed = "\n".join(["set -eu", programs, *snippets]).replace("curl -s ", "curl -s --fail-with-body ")
+    typed = typed.replace("curl -sN --max-time 2", "timeout 2 curl -sN").replace('/stream"', '/stream" || true')
+    ran = subprocess.run(
+        ["bash", "-c", typed], cwd=system.directory, env=environment(), capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, f"{ran.stdout}\n{ran.stderr}"
+    for told in (
+        '"tenant_id":"acme-01"',
+        "crt_",
+        "event: gap",
+        '"revision":2',
+        '"token":"enc://kept"',
+        '"label":"main"',
+    ):
+        assert told in ran.stdout, told
+
+
+def test_the_dashboards_address_is_shown_with_a_token_that_works(system: System) -> None:
+    found = re.search(r"dashboard: +(http://\S+)/login#(crt_\S+)", system.shown())
+    assert found is not None
+    asked = Request(f"{found[1]}/v1/me", headers={"Authorization": f"Bearer {found[2]}"})  # noqa: S310 - the system's own
+    with urlopen(asked, timeout=5) as answer:  # noqa: S310 - the system's own address
+        assert json.load(answer)["role"] == "admin"
+    assert stat.S_IMODE((system.directory / ".run/api-token").stat().st_mode) == 0o600
 
 
 def test_it_heals_after_the_death_of_a_worker_child_of_beat_and_of_redis(system: System) -> None:

@@ -79,6 +79,7 @@ def prepare(directory: RunDirectory, *, demo_tenants: int | None, interval: floa
     choice.pushgateway(demo=demo_tenants is not None)
     choice.port("METRICS", given.metrics_host, given.metrics_port)
     choice.port("API", given.api_host, given.api_port)
+    choice.default("API_HOST", given.api_host)  # so that whoever sources `env` knows the whole address
     url = choice.demo(demo_tenants) if demo_tenants is not None else None
     lines = [f"{name}={_quoted(value)}\n" for name, value in choice.values.items()]
     write_private(directory.next_env, "".join(lines))
