@@ -10,12 +10,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
+from registry.settings import Settings
 from tests.e2e.test_up import eventually
+from tests.fixtures_redis import RedisServer
 from worker.heartbeat import trouble
 from worker.turning import heartbeat, role_of
 
+ROOT = Path(__file__).parent.parent
 STALE = 1.5
 
 BEATING = """
@@ -43,7 +47,7 @@ asyncio.run(main())
 
 @contextmanager
 def running(directory: Path, code: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    settings = {"HEARTBEAT_DIR": str(directory), "PYTHONPATH": str(Path(__file__).parent.parent)}
+    settings = {"HEARTBEAT_DIR": str(directory), "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", code, *arguments]
     process = subprocess.Popen(command, cwd=directory, env=os.environ | settings)
     try:
@@ -119,6 +123,26 @@ def test_the_probe_says_what_is_wrong_and_asks_nobody(tmp_path: Path) -> None:
             )
             assert (ran.returncode, told in ran.stderr) == (expected, True)
             assert int(ran.stdout) < 150, "it imports next to nothing"
+
+
+def test_a_beat_inside_a_worker_has_a_heartbeat_of_its_own_and_lives_on(
+    settings: Settings, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "celery", "--app", "worker.app", "worker", "--beat", "--concurrency", "1"]
+    beats, environment = tmp_path / "beats", {"REDIS_URL": settings.redis_url}
+    environment["BROKER_URL"] = f"redis+socket://{redis_server.socket}?virtual_host=0"
+    environment |= {"SQLITE_PATH": str(settings.sqlite_path), "HEARTBEAT_DIR": str(beats)}
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=ROOT, env=os.environ | environment, stdout=log, stderr=log)
+    try:
+        eventually("both beat", lambda: alive(beats)() and alive(beats, "dispatch")())
+        (beat,) = beats.glob("beat.*")
+        first = beat.read_bytes()
+        eventually("it beats on", lambda: beat.read_bytes() != first)
+        assert int(first.split()[1]) in {child.pid for child in psutil.Process(process.pid).children()}
+    finally:
+        process.terminate()
+        process.wait()
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,11 @@ class Heartbeat:
         self.beat()
         made.rename(directory / name)
 
+    @property
+    def ours(self) -> bool:
+        """Whether this process made it. A forked child has neither the lock nor, where Celery closes it, the file."""
+        return self._pid == os.getpid()
+
     def beat(self) -> None:
         """The work loop has turned."""
         now = steady()

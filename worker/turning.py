@@ -32,7 +32,7 @@ log = structlog.get_logger(__name__)
 
 
 class _Process:
-    """The heartbeat of this process, from its first turn on."""
+    """The heartbeat of this process, from its first turn on; a forked beat finds its worker's and makes its own."""
 
     heartbeat: Heartbeat | None = None
 
@@ -52,9 +52,13 @@ def heartbeat(role: str) -> Heartbeat | None:
         return None
 
 
+def _ours() -> Heartbeat | None:
+    return _Process.heartbeat if _Process.heartbeat and _Process.heartbeat.ours else None
+
+
 def _turned() -> None:
-    if _Process.heartbeat:
-        _Process.heartbeat.beat()
+    if beating := _ours():
+        beating.beat()
 
 
 def _waiting(error: Exception, seconds: float) -> None:
@@ -76,7 +80,7 @@ class BeatingScheduler(Scheduler):
 
     def tick(self, *args: Any, **options: Any) -> float:  # whatever Celery's own takes
         """One turn; returns the seconds until the next."""
-        _Process.heartbeat = _Process.heartbeat or heartbeat("beat")
+        _Process.heartbeat = _ours() or heartbeat("beat")
         _turned()
         before, self._ahead = self._ahead, time.time() - steady()
         if self._ahead < before - SET_BACK:

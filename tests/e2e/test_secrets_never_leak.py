@@ -16,6 +16,7 @@ import time
 import traceback
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -227,8 +228,23 @@ def eventually(what: str, done: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
-def listen(url: str, commands: list[bytes], ready: threading.Event) -> None:
-    """Everything that any client sends to Redis, broker messages included."""
+@contextmanager
+def heard(url: str) -> Iterator[list[bytes]]:
+    """Everything that any client sends to Redis in here, broker messages included; what fails in here ends it too."""
+    commands: list[bytes] = []
+    ready = threading.Event()
+    listener = threading.Thread(target=_listen, args=(url, commands, ready))
+    listener.start()
+    ready.wait()
+    try:
+        yield commands
+    finally:
+        with redis.Redis.from_url(url) as client:
+            client.execute_command("ECHO", "end")
+        listener.join()
+
+
+def _listen(url: str, commands: list[bytes], ready: threading.Event) -> None:
     client = redis.Redis.from_url(url)
     with cast("Monitor", client.monitor()) as monitor:  # type: ignore[no-untyped-call]  # redis-py has none here
         ready.set()
@@ -243,28 +259,20 @@ def test_no_marked_secret_is_found_anywhere(run: Run, capfd: pytest.CaptureFixtu
     configured = tenants(run.marks, run.vendors.url)
     Path("tenants.yaml").write_text(yaml.safe_dump({"tenants": configured}))
     settings = load_settings()
-    commands: list[bytes] = []
-    ready = threading.Event()
-    listener = threading.Thread(target=listen, args=(settings.redis_url, commands, ready))
-    listener.start()
-    ready.wait()
-
-    command(run, capfd, "tenants", "import", "tenants.yaml")
-    Path("tenants.yaml").unlink()  # the operator's own
-    _work(configured)
-    for arguments in COMMANDS:
-        command(run, capfd, *arguments)
-    for number, document in enumerate(_spoilt(run.marks)):
-        Path("spoilt.yaml").write_text(document)
-        command(run, capfd, "config", "set", "github", "spoilt.yaml", "--tenant", f"spoilt-{number}")
-        Path("spoilt.yaml").unlink()
-    asyncio.run(_inside(run, configured))
-
-    with redis.Redis.from_url(settings.redis_url) as client:
-        run.places["configurations in Redis"] = b"\n".join(_configurations(client))
-        client.save()
-        client.execute_command("ECHO", "end")
-    listener.join()
+    with heard(settings.redis_url) as commands:
+        command(run, capfd, "tenants", "import", "tenants.yaml")
+        Path("tenants.yaml").unlink()  # the operator's own
+        _work(configured)
+        for arguments in COMMANDS:
+            command(run, capfd, *arguments)
+        for number, document in enumerate(_spoilt(run.marks)):
+            Path("spoilt.yaml").write_text(document)
+            command(run, capfd, "config", "set", "github", "spoilt.yaml", "--tenant", f"spoilt-{number}")
+            Path("spoilt.yaml").unlink()
+        asyncio.run(_inside(run, configured))
+        with redis.Redis.from_url(settings.redis_url) as client:
+            run.places["configurations in Redis"] = b"\n".join(_configurations(client))
+            client.save()
     run.places["commands to Redis"] = b"\n".join(commands)
     for path in (path for path in run.directory.rglob("*") if path.is_file()):
         run.places[path.name] = path.read_bytes()
@@ -300,12 +308,14 @@ def _work(configured: Mapping[str, Mapping[str, object]]) -> None:
     process = subprocess.Popen([sys.executable, "-m", "celery", *arguments], stdout=log, stderr=log)
     try:
         with HealthView(os.environ["REDIS_URL"], timeout=2.0) as view:
+            pairs = [(name, tenant) for tenant, names in configured.items() for name in names]
 
-            def checked(times: int) -> bool:
-                statuses = [view.status(name, tenant) for tenant, names in configured.items() for name in names]
-                return all(status.checked_ms and status.consecutive >= times for status in statuses)
+            def checked(after: int) -> bool:
+                return all((view.status(*pair).checked_ms or 0) > after for pair in pairs)
 
-            eventually("every pair was checked", lambda: checked(1))
+            eventually("every pair was checked", lambda: checked(0))
+            once = max(view.status(*pair).checked_ms or 0 for pair in pairs)
+            eventually("every pair was checked again", lambda: checked(once))
     finally:
         process.terminate()
         process.wait()
