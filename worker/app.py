@@ -114,7 +114,7 @@ def deliverer() -> Deliverer:
     """This process's sender of messages; it lives on the runtime's loop."""
     parts = runtime().parts
     if _Process.deliverer is None:
-        webhooks = load_webhooks(settings.webhooks_file)
+        webhooks = load_webhooks(settings.webhooks_file, parts.catalog.list())
         _Process.deliverer = Deliverer(parts, webhooks, source=settings.webhooks_source, owner=owner())
     return _Process.deliverer
 

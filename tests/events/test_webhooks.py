@@ -18,6 +18,7 @@ from aiohttp.test_utils import TestServer
 from registry import keys
 from registry.bootstrap import Parts
 from registry.clock import steady
+from registry.connectors import CONNECTORS
 from registry.errors import InvalidConfig
 from registry.health import REASONS, Fault, Reason, Verdict
 from registry.ids import Pair
@@ -86,7 +87,8 @@ class Telling:
         file = path / "webhooks.yaml"
         file.write_text(yaml.safe_dump({"webhooks": webhooks}))
         self.parts = parts
-        self.deliverer = Deliverer(parts, load_webhooks(file), source="/test", owner="one", jitter=lambda: 0.0)
+        known = load_webhooks(file, parts.catalog.list())
+        self.deliverer = Deliverer(parts, known, source="/test", owner="one", jitter=lambda: 0.0)
 
     async def tell(self) -> None:
         await self.deliverer.tick()
@@ -387,6 +389,10 @@ async def test_a_webhook_that_hangs_does_not_keep_the_tick_waiting(parts: Parts,
         ({"url": "https://x.example", "secret": "nö"}, "ops.secret: not a key"),
         ({"url": "https://x.example", "form": "fax"}, "ops.form: Input should be 'cloudevents' or 'slack'"),
         ({"url": "https://x.example", "tenants": ["no/such"]}, "ops: "),
+        (
+            {"url": "https://x.example", "connectors": ["nope"]},
+            "ops.connectors: no connector 'nope' is registered; there",
+        ),
         ({"url_file": "/nowhere/at/all"}, "ops: url_file /nowhere/at/all cannot be read"),
         ({}, "ops.url: Field required"),
     ],
@@ -397,7 +403,7 @@ def test_a_webhook_that_cannot_be_used_is_named_with_its_field(
     file = tmp_path / "hooks.yaml"
     file.write_text(yaml.safe_dump({"webhooks": {"ops": hook}}))
     with pytest.raises(InvalidConfig) as error:
-        load_webhooks(file)
+        load_webhooks(file, CONNECTORS)
     assert f"WEBHOOKS_FILE {file}: " in str(error.value)
     assert says in str(error.value)
 
@@ -408,7 +414,7 @@ def test_addresses_and_keys_come_from_files_and_are_never_shown(tmp_path: Path) 
     file = tmp_path / "hooks.yaml"
     hook = {"url_file": str(tmp_path / "url"), "secret_file": str(tmp_path / "key")}
     file.write_text(yaml.safe_dump({"webhooks": {"ops": hook}}))
-    made = load_webhooks(file)["ops"]
+    made = load_webhooks(file, CONNECTORS)["ops"]
     assert made.url.get_secret_value() == "https://hooks.example/T0KEN"
     assert made.key == KEY
     assert "T0KEN" not in repr(made)

@@ -130,9 +130,10 @@ def replay(name: Name) -> None:
 
 def _known(name: str | None = None) -> Mapping[str, Webhook]:
     from registry.settings import load_settings
+    from worker.commands.connectors import catalog
     from worker.events.webhooks import load_webhooks
 
-    known = load_webhooks(load_settings().webhooks_file)
+    known = load_webhooks(load_settings().webhooks_file, catalog().list())
     if name is not None and name not in known:
         raise BadInput(f"webhook {name}: not in WEBHOOKS_FILE; known: {', '.join(sorted(known)) or 'none'}")
     return known

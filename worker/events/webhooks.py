@@ -15,6 +15,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -121,8 +122,12 @@ class _File(BaseModel):
     webhooks: dict[Name, Webhook] = {}
 
 
-def load_webhooks(path: Path | None) -> dict[str, Webhook]:
+def load_webhooks(path: Path | None, connectors: Collection[str]) -> dict[str, Webhook]:
     """The webhooks of the file at `path`, by name; none without a file.
+
+    Args:
+        path: what WEBHOOKS_FILE says.
+        connectors: those that there are; a webhook that asks for another would never be told of anything.
 
     Raises:
         InvalidConfig: the file cannot be used; the message names file, webhook and field, never a value.
@@ -130,7 +135,7 @@ def load_webhooks(path: Path | None) -> dict[str, Webhook]:
     if path is None:
         return {}
     try:
-        return dict(_File.model_validate(yaml.safe_load(path.read_text()) or {}).webhooks)
+        found = _File.model_validate(yaml.safe_load(path.read_text()) or {}).webhooks
     except ValidationError as error:
         wrong = "; ".join(
             f"{'.'.join(map(str, row['loc'][1:] or row['loc']))}: {row['msg'].removeprefix('Value error, ')}"
@@ -144,6 +149,17 @@ def load_webhooks(path: Path | None) -> dict[str, Webhook]:
         raise InvalidConfig(f"WEBHOOKS_FILE {path}{line}: not valid YAML: {error.problem}") from None
     except yaml.YAMLError:
         raise InvalidConfig(f"WEBHOOKS_FILE {path}: not valid YAML") from None
+    _refuse_unknown(path, found, connectors)
+    return found
+
+
+def _refuse_unknown(path: Path, found: Mapping[str, Webhook], connectors: Collection[str]) -> None:
+    for name, webhook in found.items():
+        for unknown in set(webhook.connectors) - set(connectors):
+            known = ", ".join(sorted(connectors))
+            raise InvalidConfig(
+                f"WEBHOOKS_FILE {path}: {name}.connectors: no connector {unknown!r} is registered; there are: {known}"
+            )
 
 
 def _key(secret: SecretStr) -> bytes:
