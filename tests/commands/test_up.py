@@ -185,6 +185,14 @@ def test_a_broken_tenants_file_starts_nothing_and_changes_nothing(cli: Cli) -> N
     assert cli("status").code == 3
 
 
+def test_a_webhooks_file_that_cannot_be_used_starts_nothing(cli: Cli) -> None:
+    cli.environment.delenv("REDIS_URL")
+    cli.environment.setenv("WEBHOOKS_FILE", cli.write("hooks.yaml", "webhooks: {ops: {url: 'ftp://x.example'}}"))
+    ran = cli("up", "--demo")
+    assert (ran.code, ran.err) == (2, "WEBHOOKS_FILE hooks.yaml: ops.url: not an http or https address\n")
+    assert not RunDirectory(cli.directory / ".run").env.exists()
+
+
 def test_a_second_up_and_a_down_without_one(cli: Cli) -> None:
     assert "nothing was running" in cli("down").out
     directory = RunDirectory(cli.directory / ".run")

@@ -21,6 +21,7 @@ from worker.commands.plan import Plan, carry_out, make_plan
 from worker.commands.printing import note
 from worker.commands.session import actor, assembled
 from worker.commands.tenants_file import TenantsFile, entries_of, read_tenants
+from worker.events.webhooks import load_webhooks
 from worker.housekeeping import reconcile
 from worker.local import doorkey, environment, leftovers, supervision
 from worker.local.directory import RunDirectory, RunLock, write_private
@@ -53,6 +54,7 @@ async def run(directory: RunDirectory, lock: RunLock, asked: Asked) -> Exit:
         files.append(_demo(asked.demo_tenants, local.vendors_url))
     parts = assembled(local.settings)
     try:
+        load_webhooks(local.settings.webhooks_file, parts.catalog.list())  # refused here, not at the first message
         await _require_given_redis(parts, local)
         prune = local.vendors_url is not None and len(files) == 1  # an earlier demo may have had more tenants
         plans = [await make_plan(parts, file, prune=prune) for file in files]
