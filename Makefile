@@ -3,6 +3,7 @@
 SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
+WORKERS := 2
 STAMP := $(VENV)/.installed
 LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
@@ -19,10 +20,10 @@ run: $(STAMP) ## Run the main job on the embedded default with demo tenants; TEN
 	@exec $(BIN)/connectors up $(if $(TENANTS),--tenants "$(TENANTS)",--demo)
 
 .PHONY: test
-test: $(STAMP) ## Unit, contract and end-to-end tests with real processes
+test: $(STAMP) ## Unit, contract and end-to-end tests with real processes; WORKERS=0 runs them one after another
 	@ops/install-test-servers.sh
 	@ops/install-prism.sh || true   # the tests themselves say what is missing
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(PYTEST_ARGS)
 
 .PHONY: test-all
 test-all: ## As `test`, with the long ones (marked `long`), and more of what is generated
