@@ -52,6 +52,7 @@ class Case(TypedDict):
     interval: str
     input_series: list[Series]
     alert_rule_test: list[Moment]
+    external_labels: NotRequired[dict[str, str]]
 
 
 class CaseFile(TypedDict):

@@ -68,6 +68,19 @@ def test_a_dead_publishers_gauges_raise_no_alert(name: str, promtool: Path, tmp_
     ran(promtool, "test", "rules", test)
 
 
+@pytest.mark.parametrize("name", FILES)
+def test_a_link_begins_with_where_the_operator_keeps_the_runbook(name: str, promtool: Path, tmp_path: Path) -> None:
+    base, file = "https://git.example.com/connectors/blob/main/", case_file(TESTS / f"{name}.yml")
+    file["rule_files"] = [str(RULES / f"{name}.yml")]
+    for case in file["tests"]:
+        case["external_labels"] = {"runbook_base": base}
+        for alert in (alert for moment in case["alert_rule_test"] for alert in moment["exp_alerts"]):
+            alert["exp_annotations"]["runbook_url"] = base + alert["exp_annotations"]["runbook_url"]
+    test = tmp_path / "based.yml"
+    test.write_text(yaml.safe_dump(file), encoding="utf-8")
+    ran(promtool, "test", "rules", test)
+
+
 def test_rules_ask_for_metrics_that_exist() -> None:
     for rule in rules():
         for name in re.findall(r"\bregistry_\w+", rule["expr"]):

@@ -11,6 +11,7 @@ import typer.main
 from tests.ops.rules import ROOT, alerts
 from worker.cli import app
 
+BASE = "{{ $externalLabels.runbook_base }}"
 PAGE = (ROOT / "docs/runbook.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^### (\w+)\n(.*?)(?=^##|\Z)", PAGE, re.MULTILINE | re.DOTALL))
 COMMANDS = sorted(set(re.findall(r"^ *(connectors .*)$|`(connectors [^`]+)`", PAGE, re.MULTILINE)))
@@ -30,7 +31,8 @@ def test_an_alert_says_what_is_the_matter_and_leads_to_its_section(rule: dict[st
     notes = rule["annotations"]
     assert notes["summary"]
     assert notes["description"].endswith(".")
-    page, _, section = notes["runbook_url"].partition("#")
+    assert notes["runbook_url"].startswith(BASE)
+    page, _, section = notes["runbook_url"].removeprefix(BASE).partition("#")
     assert (ROOT / page).read_text(encoding="utf-8") == PAGE
     assert section == anchor(str(rule["alert"]))
     assert section in ANCHORS
