@@ -29,6 +29,7 @@ from tests.ops.rules import ROOT, RULES
 FASTER = 24
 """How many times shorter a rule's durations are."""
 
+RUNBOOK_BASE = "https://git.example.com/blob/main/"
 PACE = {"SHARDS": "2", "INCIDENT_WINDOW": "10", "INCIDENTS_EVERY": "1", "FRESH_GRACE": "30"}
 
 Labels = dict[str, str]
@@ -141,6 +142,8 @@ def scraping(directory: Path, addresses: Labels) -> None:
     for name, url in addresses.items():
         assert name in text
         text = text.replace(name, url.removeprefix("http://"))
+    assert 'runbook_base: ""' in text
+    text = text.replace('runbook_base: ""', f"runbook_base: {RUNBOOK_BASE}")
     (directory / "prometheus.yml").write_text(text, encoding="utf-8")
     (directory / "rules").mkdir()
     for path in RULES.glob("*.yml"):
@@ -170,11 +173,8 @@ def test_a_vendors_incident_is_told_once_and_holds_its_tenants_alerts_back(chain
     chain.system.play("acme-02", "gitlab", "error_503")
     chain.system.play("*", "github", "error_503")
 
-    firing = "FIRING ConnectorVendorIncident github"
-    description = "gives no usable answer"
-    eventually(
-        "the incident is told", lambda: told("/on_call", firing, description, "docs/runbook.md#connectorvendorincident")
-    )
+    firing, link = "FIRING ConnectorVendorIncident github", f"{RUNBOOK_BASE}docs/runbook.md#connectorvendorincident"
+    eventually("the incident is told", lambda: told("/on_call", firing, "gives no usable answer", link))
     eventually(
         "the tenants' alerts are held back",
         lambda: chain.held_back("ConnectorTenantFailing", "github") == set(TENANTS),
