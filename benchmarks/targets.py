@@ -1,22 +1,31 @@
-"""What checks and probes are aimed at in a benchmark: nginx with GitHub's documented answer, plain and behind TLS."""
+"""What checks and probes are aimed at in a benchmark, plain and behind TLS.
+
+nginx with GitHub's documented answer takes nearly nothing of the machine. The demo vendors work out an answer for each
+tenant, in one process of Python: they are the slower side, so what is compared there is the CPU of those who ask.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import ipaddress
 import json
 import socket
+import ssl
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+
+from worker.demo.vendors import DemoVendors
 
 PATH = "/rate_limit"
 RATE = {"limit": 5000, "used": 1, "remaining": 4999, "reset": 1_890_000_000}
@@ -45,11 +54,18 @@ http {{
 
 @dataclass(frozen=True)
 class Target:
-    """The running nginx: its two addresses, and the certificate to trust."""
+    """What runs: its two addresses, the certificate to trust, and what to say of it in a row; `limits`: it is slow."""
 
     plain: str
     tls: str
     certificate: Path
+    name: str = ""
+    limits: bool = False
+
+
+def token(number: int) -> str:
+    """A credential of GitHub's length, which the demo vendors know for a tenant's."""
+    return f"ghp_demo_{number:031}"
 
 
 @contextmanager
@@ -70,6 +86,35 @@ def nginx() -> Iterator[Target]:
         finally:
             process.terminate()
             process.wait()
+
+
+@contextmanager
+def demo_vendors() -> Iterator[Target]:
+    """The demo vendors' GitHub, as `make run` has it, in a process of its own that listens on both addresses."""
+    with tempfile.TemporaryDirectory(prefix="cr-demo-") as directory:
+        at, plain, tls = Path(directory), free_port(), free_port()
+        _certify(at)
+        process = get_context("spawn").Process(target=_serve, args=(plain, tls, directory), daemon=True)
+        process.start()
+        try:
+            for port in (plain, tls):
+                while not listening(port):
+                    assert process.is_alive()
+            addresses = f"http://127.0.0.1:{plain}/github", f"https://127.0.0.1:{tls}/github"
+            yield Target(*addresses, at / "cert.pem", "demo vendors (they limit the rate), ", limits=True)
+        finally:
+            process.terminate()
+            process.join()
+
+
+def _serve(plain: int, tls: int, at: str) -> None:
+    async def serve() -> None:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(f"{at}/cert.pem", f"{at}/key.pem")
+        async with DemoVendors(port=plain), DemoVendors(port=tls, ssl_context=context):
+            await asyncio.Event().wait()
+
+    asyncio.run(serve())
 
 
 @contextmanager

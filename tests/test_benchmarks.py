@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import io
+import ssl
 from importlib import import_module
 from pathlib import Path
 
+import aiohttp
 import pytest
 from rich.console import Console
 
 from benchmarks.__main__ import LISTED, PAGE, STUDIES, Measured, page
 from benchmarks.figures import Figure, machine, median_of, table
 from benchmarks.goals import GOALS
+from benchmarks.targets import PATH, demo_vendors, token
 
 HERE = Path(__file__).parent.parent / "benchmarks"
 
@@ -26,6 +29,15 @@ def test_a_listed_benchmark_tells_its_figures(name: str) -> None:
     module = import_module(f"benchmarks.{name}")
     assert callable(module.figures)
     assert module.__doc__
+
+
+async def test_the_demo_vendors_are_a_target_plain_and_by_tls() -> None:
+    with demo_vendors() as target:
+        trusted = ssl.create_default_context(cafile=target.certificate)
+        async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {token(7)}"}) as session:
+            for url in (target.plain, target.tls):
+                async with session.get(url + PATH, ssl=trusted) as answer:
+                    assert (await answer.json())["rate"]["limit"] == 5000, "a tenant's limit, not that of an address"
 
 
 def test_the_page_has_a_row_for_every_figure_to_reach() -> None:

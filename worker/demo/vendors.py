@@ -17,6 +17,7 @@ import argparse
 import asyncio
 import json
 import signal
+import ssl
 import sys
 import time
 from collections import Counter, deque
@@ -97,6 +98,7 @@ class DemoVendors:
         port: 0 takes a free one.
         slow: seconds a ``slow`` answer takes.
         now: the vendors' clock, Unix seconds.
+        ssl_context: a server's, to speak TLS; None speaks plain HTTP.
     """
 
     def __init__(
@@ -106,6 +108,7 @@ class DemoVendors:
         *,
         slow: float = SLOW_SECONDS,
         now: Callable[[], float] = time.time,
+        ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         self.script = Script()
         self.requests: Counter[str] = Counter()
@@ -116,6 +119,7 @@ class DemoVendors:
         self._port = port
         self._slow = slow
         self._now = now
+        self._ssl_context = ssl_context
         self._runner: web.ServerRunner | None = None
 
     async def start(self) -> str:
@@ -123,9 +127,9 @@ class DemoVendors:
         server = web.Server(self._handle, access_log=None, handler_cancellation=True)
         self._runner = web.ServerRunner(server, shutdown_timeout=0.1)
         await self._runner.setup()
-        await web.TCPSite(self._runner, self._host, self._port, backlog=1024).start()
+        await web.TCPSite(self._runner, self._host, self._port, backlog=1024, ssl_context=self._ssl_context).start()
         port = self._runner.addresses[0][1]
-        self.url = f"http://{self._host}:{port}"
+        self.url = f"{'https' if self._ssl_context else 'http'}://{self._host}:{port}"
         return self.url
 
     async def aclose(self) -> None:
