@@ -19,8 +19,9 @@ from registry.configuring import is_reset
 from registry.connection import Redis
 from registry.connector import ConnectorConfig
 from registry.endpoints import Endpoints
-from registry.errors import ConflictError, InvalidConfig, NotConfigured
+from registry.errors import ConflictError, InvalidConfig, NotConfigured, StoreUnavailable
 from registry.ids import Pair
+from registry.loss import LOOK_AGAIN, is_gone, is_lost
 from registry.overtake import overtake
 from registry.pace import Pace, spread
 from registry.schedule import Entry, Schedule, Scheduled
@@ -54,20 +55,33 @@ class Reconciler:
         """One round: what changed, and a part of comparing everything if that is due or Redis lost its data.
 
         Returns how many pairs were `changed`, and how many `removed` if a comparison was ended.
+
+        Raises:
+            StoreUnavailable: it is away, or has lost what it held: then everybody keeps what is scheduled.
         """
         now, refill = await self._calibrate()
         at = await self._progress()
         changed = await self._follow(at["cursor"], now) if "cursor" in at else 0
         if refill and at.get("refill") != "1":
             at = await self._begin(now, refill=True)
-        elif "walk" not in at and now - int(at.get("full_ms", 0)) > self._settings.reconcile_full_every * 1000:
+        elif "walk" not in at and now - int(at.get("full_ms", 0)) > self._full_every(at) * 1000:
             at = await self._begin(now, refill=False)
-        done = {"changed": changed}
+        done, lost = {"changed": changed}, int(at.get("lost", 0))
         if "walk" in at:
-            compared = await self._compare(at, now)
+            compared = dict(await self._compare(at, now))
+            lost = compared.pop("lost", lost)
             done = {**compared, "changed": compared["changed"] + changed}
         await self._endpoints.schedule_checks()
+        if lost:
+            raise StoreUnavailable(
+                f"the configuration store has lost pairs that nobody deleted ({lost}): they are checked on, restore it"
+            )
         return done
+
+    def _full_every(self, at: Mapping[str, str]) -> float:
+        """Seconds between two full comparisons."""
+        usual = self._settings.reconcile_full_every
+        return min(usual, LOOK_AGAIN) if int(at.get("lost", 0)) else usual
 
     async def _calibrate(self) -> tuple[int, bool]:
         """The time, and whether any shard is without its epoch: new, or lost with Redis' data."""
@@ -80,7 +94,7 @@ class Reconciler:
         return self._clock.now_ms(), None in epochs
 
     async def _progress(self) -> dict[str, str]:
-        """How far earlier rounds have come: `cursor` of the changes, `full_ms`; `walk`, `refill`, `from_ms`."""
+        """How far earlier rounds have come: `cursor` of the changes, `full_ms`, `lost`; `walk`, `refill`, `from_ms`."""
         wire = cast("Mapping[bytes, bytes]", await self._redis.hgetall(keys.CURSOR))
         return {name.decode(): value.decode() for name, value in wire.items()}
 
@@ -103,7 +117,10 @@ class Reconciler:
             if more and steady() - started > ROUND:
                 log.info("reconciling", changed=changed)
                 return {"changed": changed}
-        removed = await self._remove_strangers()
+        strangers, met = await self._strangers()
+        before = int(at.get("lost", 0)) > 0
+        lost = len(strangers) if await is_lost(self._store, strangers, met, before=before) else 0
+        removed = 0 if lost or before else sum([await self._remove_unknown(pair) for pair in strangers])
         await self._endpoints.schedule_checks()  # they are in the index too: without them it is not complete
         async with self._redis.pipeline(transaction=False) as pipe:
             pipe.delete(*[_seen(shard, name) for shard, name in self._places()])
@@ -111,21 +128,22 @@ class Reconciler:
                 pipe.set(keys.epoch(shard), now, nx=True)
             pipe.hset(keys.CURSOR, "full_ms", str(now))
             pipe.hset(keys.CURSOR, "cursor", str(cursor))
+            pipe.hset(keys.CURSOR, "lost", str(lost))
             pipe.hdel(keys.CURSOR, "walk", "refill", "from_ms")
             await pipe.execute()
-        await self._endpoints.forget(int(at["from_ms"]))
-        log.info("reconciled", changed=changed, removed=removed)
-        return {"changed": changed, "removed": removed}
+        if not lost:
+            await self._endpoints.forget(int(at["from_ms"]))
+        log.info("reconciled", changed=changed, removed=removed, lost=lost)
+        return {"changed": changed, "removed": removed, "lost": lost}
 
-    async def _remove_strangers(self) -> int:
-        """Take out the pairs that the comparison has not met."""
-        removed = 0
+    async def _strangers(self) -> tuple[list[Pair], int]:
+        """The scheduled pairs that the comparison has not met, and how many it has."""
+        strangers, met = list[Pair](), 0
         for shard, name in self._places():
-            strangers = await self._redis.zdiff([keys.due(shard, name), _seen(shard, name)])
-            for tenant in cast("list[bytes]", strangers):
-                pair = Pair(name, tenant.decode())
-                removed += not pair.is_service and await self._remove_unknown(pair)
-        return removed
+            found = cast("list[bytes]", await self._redis.zdiff([keys.due(shard, name), _seen(shard, name)]))
+            strangers += [pair for tenant in found if not (pair := Pair(name, tenant.decode())).is_service]
+            met += int(await self._redis.scard(_seen(shard, name)))
+        return strangers, met
 
     def _places(self) -> list[tuple[int, str]]:
         """Every shard with every connector."""
@@ -134,13 +152,7 @@ class Reconciler:
     async def _remove_unknown(self, pair: Pair) -> bool:
         """Take a pair out, unless it was configured while we were comparing."""
         revision = await self._revision(pair)
-        try:
-            await self._store.get_config(pair)
-        except NotConfigured:
-            return await self._schedule.remove(pair, revision)
-        except InvalidConfig:
-            pass
-        return False
+        return await is_gone(pair, self._store) and await self._schedule.remove(pair, revision)
 
     async def _follow(self, cursor: str | None, now: int) -> int:
         """Apply the changes after `cursor`, a page at a time; the cursor is kept after each applied page."""

@@ -37,15 +37,16 @@ class FirestoreEmulator:
     def host(self) -> str:
         return f"127.0.0.1:{self.port}"
 
+    @property
+    def command(self) -> list[str]:
+        """What runs it."""
+        return ["java", "-Xmx512m", "-cp", str(self.jar), MAIN, "start", "--host=127.0.0.1", f"--port={self.port}"]
+
     def start(self) -> None:
         """Start it and wait until it answers."""
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                ["java", "-Xmx512m", "-cp", self.jar, MAIN, "start", "--host=127.0.0.1", f"--port={self.port}"],
-                stdout=log,
-                stderr=log,
-            )
-        while not self._answers():
+            self.process = subprocess.Popen(self.command, stdout=log, stderr=log)
+        while not self.answers():
             assert self.process.poll() is None, self.log.read_text()
             time.sleep(0.05)
 
@@ -62,7 +63,8 @@ class FirestoreEmulator:
         with urllib.request.urlopen(urllib.request.Request(url, method="DELETE")):
             pass
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
+        """Does it answer now?"""
         try:
             with urllib.request.urlopen(f"http://{self.host}/", timeout=1):
                 return True
@@ -90,15 +92,21 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@pytest.fixture(scope="session")
-def firestore_emulator() -> Iterator[FirestoreEmulator]:
-    """A running emulator, the same for all tests."""
+def required_jar() -> Path:
+    """The emulator's jar; without it a test is skipped, or fails in CI."""
     jar = emulator_jar()
     if jar is None or not shutil.which("java"):
         message = f"no Firestore emulator: install {PACKAGE} and a Java runtime, or set FIRESTORE_EMULATOR_JAR"
         if os.environ.get("CI") == "true":
             pytest.fail(message)
         pytest.skip(message)
+    return jar
+
+
+@pytest.fixture(scope="session")
+def firestore_emulator() -> Iterator[FirestoreEmulator]:
+    """A running emulator, the same for all tests."""
+    jar = required_jar()
     with tempfile.TemporaryDirectory(prefix="cr-firestore-") as directory:
         emulator = FirestoreEmulator(jar, Path(directory) / "log", free_port())
         emulator.start()

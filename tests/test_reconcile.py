@@ -3,8 +3,12 @@ import pytest
 from registry import keys
 from registry.bootstrap import Parts
 from registry.connector import ConnectorConfig
+from registry.errors import StoreUnavailable
 from registry.health import Reason
 from registry.ids import SYSTEM, Pair
+from registry.loss import LOOK_AGAIN
+from registry.schedule import Entry
+from registry.stores import Changes
 from tests.fixtures_redis import RedisServer
 from tests.test_schedule import ACME, CONFIG, GLOBEX, record
 
@@ -143,3 +147,54 @@ async def test_data_lost_in_the_middle_of_a_comparison_begins_it_anew(
         await parts.reconciler.run()
     assert (await parts.schedule.depth(["github"]))["github"][0] == 1201
     assert (await parts.cache.status(Pair("slack", "t1"))).reason is Reason.NOT_CONFIGURED
+
+
+async def test_a_store_that_comes_back_empty_has_deleted_nobody(parts: Parts) -> None:
+    await parts.schedule.put_many([Entry(pair, 7, CONFIG, reset=True) for pair in (ACME, GLOBEX)])
+    for _ in range(2):  # it is said in every round, not only when everything is compared
+        with pytest.raises(StoreUnavailable, match=r"has lost pairs that nobody deleted \(2\)"):
+            await parts.reconciler.run()
+    assert [await scheduled(parts, ACME), await scheduled(parts, GLOBEX)] == [7, 7]
+    assert (await parts.cache.status(ACME)).reason is Reason.NOT_CHECKED, "and not: not configured"
+
+
+async def test_a_store_that_is_being_restored_has_deleted_nobody_either(parts: Parts) -> None:
+    """Not even when most is back already. Those who are configured and deleted meanwhile are followed."""
+    pairs = [Pair("github", f"t{n}") for n in range(5)]
+    await parts.schedule.put_many([Entry(pair, 7, CONFIG, reset=True) for pair in pairs])
+    with pytest.raises(StoreUnavailable, match=r"\(5\)"):
+        await parts.reconciler.run()
+    await parts.store.set_many([(pair, CONFIG) for pair in pairs[:4]], actor="who restores it")
+    await parts.store.delete_config(pairs[0], actor="who restores it")
+    with pytest.raises(StoreUnavailable, match=r"\(5\)"):
+        await parts.reconciler.run()
+    assert [await scheduled(parts, pair) is not None for pair in pairs] == [False, True, True, True, True]
+
+    await look_again(parts)
+    with pytest.raises(StoreUnavailable, match=r"\(1\)"):
+        await parts.reconciler.run()
+    await parts.store.set_config(pairs[4], CONFIG, actor="who restores it")
+    await look_again(parts)
+    assert (await parts.reconciler.run())["removed"] == 0
+    assert await parts.reconciler.run() == {"changed": 0}
+
+
+async def look_again(parts: Parts) -> None:
+    """Let the time pass after which a store that was lost is compared again."""
+    await parts.redis.hset(keys.CURSOR, "full_ms", str(int(parts.clock.now_ms() - LOOK_AGAIN * 1000 - 1)))
+
+
+async def test_who_was_configured_while_an_empty_store_was_compared_is_no_loss(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages = parts.store.changes_since
+
+    async def configured_meanwhile(cursor: str | None, *, limit: int = 500) -> Changes:
+        page = await pages(cursor, limit=limit)
+        for pair in (ACME, GLOBEX):
+            await parts.configurations.set(pair, CONFIG, actor="test")
+        return page
+
+    monkeypatch.setattr(parts.store, "changes_since", configured_meanwhile)
+    assert (await parts.reconciler.run())["removed"] == 0
+    assert [await scheduled(parts, ACME), await scheduled(parts, GLOBEX)] == [1, 1]

@@ -9,8 +9,10 @@ import sys
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from registry import keys
 from tests.commands.conftest import Cli
 from tests.fixtures_prometheus import fetched
+from tests.fixtures_redis import RedisServer
 from worker.demo.tenants import demo_tenants
 from worker.demo.vendors import DemoVendors
 
@@ -111,6 +113,13 @@ def test_the_doctor_finds_a_redis_that_is_away_and_a_secret_that_is_gone(demo: C
     found = {row["what"]: row for row in demo("doctor", "--json").json()}
     assert not found["Redis"]["ok"]
     assert "CONNECTOR_SECRET_acme__SLACK" in found["tenant acme, connector slack"]["found"]
+
+
+def test_the_doctor_finds_a_store_that_was_lost(demo: Cli, redis_server: RedisServer) -> None:
+    with redis_server.client() as client:
+        client.hset(keys.CURSOR, "lost", 30)
+    found = {row["what"]: row for row in demo("doctor", "--json").json()}
+    assert found["configurations"]["found"].startswith("30 that nobody deleted are gone")
 
 
 def test_metrics_serves_everybodys_verdicts(demo: Cli, script: DemoVendors) -> None:

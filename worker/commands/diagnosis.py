@@ -120,6 +120,14 @@ async def _store(parts: Parts) -> AsyncIterator[Finding]:
     yield Finding(ok=True, what="configuration store", found=parts.settings.config_store)
 
 
+async def _lost(parts: Parts) -> AsyncIterator[Finding]:
+    """what the store has lost."""
+    if lost := int(await parts.redis.hget(keys.CURSOR, "lost") or 0):
+        found = f"{lost} that nobody deleted are gone from the store; they are checked on"
+        do = "Restore the store, or configure them anew; if they are to go, empty the database of REDIS_URL."
+        yield Finding(ok=False, what="configurations", found=found, do=do)
+
+
 async def _pushgateway(parts: Parts) -> AsyncIterator[Finding]:
     """Pushgateway."""
     address = parts.settings.pushgateway_address
@@ -254,5 +262,16 @@ async def _secrets(parts: Parts) -> AsyncIterator[Finding]:
             yield Finding(ok=False, what=where, found=str(error), do="Provide the secret, or save it again.")
 
 
-LOOKS: tuple[Look, ...] = (_cache, _broker, _store, _pushgateway, _workers, _overdue, _budgets, _connectors, _secrets)
+LOOKS: tuple[Look, ...] = (
+    _cache,
+    _broker,
+    _store,
+    _lost,
+    _pushgateway,
+    _workers,
+    _overdue,
+    _budgets,
+    _connectors,
+    _secrets,
+)
 """Everything that is looked at."""
