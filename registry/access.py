@@ -174,9 +174,9 @@ class Access:
         found = (grant for grant in await self._copies.current() if grant.id == id_)
         return next((grant for grant in found if _valid(grant, now)), None)
 
-    @property
-    def known(self) -> bool:
-        """Was it ever read which tokens there are? Until then nobody can be told from anybody."""
+    async def known(self) -> bool:
+        """Is it known, or was it ever, which tokens there are? Until then nobody can be told from anybody."""
+        await self._copies.current()
         return self._copies.ever
 
 

@@ -99,7 +99,7 @@ async def caller(
     if found is None:
         given = bearer is not None or cookie_name(request) in request.cookies
         await _denied(site, request, "a token that is not valid" if given else "no token")
-        if not site.parts.access.known:
+        if not await site.parts.access.known():
             raise CacheUnavailable("Redis did not answer, so tokens cannot be told apart: try again")
         raise _unauthorized(
             "this token is not valid: it is misspelt, revoked or expired"

@@ -32,3 +32,7 @@ async def test_one_sick_connector_does_not_turn_the_whole(api: Api) -> None:
     assert (await api.ask("GET", "/connectors/fax/health", token)).status == 404
     assert (await api.ask("GET", "/livez")).status == 200
     assert (await api.ask("GET", "/readyz")).status == 200
+
+
+async def test_the_first_request_of_all_may_be_anybodys(api: Api) -> None:
+    assert (await api.ask("GET", "/v1/me")).status == 401

@@ -37,9 +37,7 @@ async def readyz(request: Request) -> Response:
         redis = True
     except AWAY:
         redis = False
-    if redis and not parts.access.known:
-        await parts.access.by_id("")
-    tokens = parts.access.known
+    tokens = await parts.access.known()
     return answer({"ready": redis and tokens, "redis": redis, "tokens": tokens}, 200 if redis and tokens else 503)
 
 
