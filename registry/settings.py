@@ -229,6 +229,17 @@ class Settings(BaseSettings):
         return min(self.push_groups, self.shards)
 
     @property
+    def metrics_url(self) -> str:
+        """Where ``connectors metrics`` serves."""
+        return f"http://{_host(self.metrics_host)}:{self.metrics_port}/metrics"
+
+    @property
+    def api_url(self) -> str:
+        """Where ``connectors serve`` serves."""
+        scheme = "https" if self.api_tls_certificate else "http"
+        return f"{scheme}://{_host(self.api_host)}:{self.api_port}"
+
+    @property
     def pushgateway_address(self) -> str | None:
         """`pushgateway_url` without user and password, to be shown."""
         if self.pushgateway_url is None:
@@ -313,6 +324,11 @@ def _told(variable: str, within: tuple[int | str, ...], message: str) -> str:
     where = f", {within[0]}" if within and isinstance(within[0], str) else ""
     what = message.removeprefix("Value error, ")
     return f"{variable}{where}: {what[0].lower()}{what[1:]}"
+
+
+def _host(address: str) -> str:
+    """An address as URLs spell it."""
+    return f"[{address}]" if ":" in address else address
 
 
 def environment(more: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:

@@ -35,8 +35,8 @@ def status(*, as_json: AsJson = False) -> None:
     left = 0 if holder is not None else len(list(processes(directory)))
     if as_json:
         addresses = {
-            "api": web_url(settings),
-            "metrics": metrics_url(settings),
+            "api": settings.api_url,
+            "metrics": settings.metrics_url,
             "pushgateway": settings.pushgateway_address,
         }
         print_json(
@@ -63,18 +63,6 @@ def status(*, as_json: AsJson = False) -> None:
 def missing(directory: RunDirectory) -> list[str]:
     """The supervised processes that do not run at the moment."""
     return [str(row["name"]) for row in _rows(directory) if row["pid"] is None]
-
-
-def web_url(settings: Settings) -> str:
-    """Where ``connectors serve`` serves."""
-    host = f"[{settings.api_host}]" if ":" in settings.api_host else settings.api_host
-    return f"{'https' if settings.api_tls_certificate else 'http'}://{host}:{settings.api_port}"
-
-
-def metrics_url(settings: Settings) -> str:
-    """Where ``connectors metrics`` serves."""
-    host = f"[{settings.metrics_host}]" if ":" in settings.metrics_host else settings.metrics_host
-    return f"http://{host}:{settings.metrics_port}/metrics"
 
 
 def _rows(directory: RunDirectory) -> list[dict[str, object]]:
@@ -150,6 +138,6 @@ def _show(
     for name, value in (work or {"Redis": "does not answer"}).items():
         told = ", ".join(f"{key} {one}" for key, one in value.items()) if isinstance(value, Mapping) else value
         screen.print(f"{name.replace('_', ' ')}: {told}")
-    screen.print(f"API and dashboard: {web_url(settings)}")
-    screen.print(f"/metrics: {metrics_url(settings)}")
+    screen.print(f"API and dashboard: {settings.api_url}")
+    screen.print(f"/metrics: {settings.metrics_url}")
     screen.print(f"Pushgateway: {settings.pushgateway_address or 'none'}")

@@ -14,7 +14,6 @@ from registry.extras import lacking
 from registry.sentinel import is_sentinel
 from registry.settings import Settings, environment, load_settings
 from worker.commands.exits import BadInput
-from worker.commands.status import web_url
 from worker.local import servers
 from worker.local.directory import RunDirectory, write_private
 from worker.local.processes import APPLICATION, Process
@@ -56,7 +55,7 @@ class Local:
         """Where API and dashboard are served; None: they are not."""
         if not any(process.name == "api" for process in self.application):
             return None
-        return web_url(self.settings)
+        return self.settings.api_url
 
 
 def prepare(directory: RunDirectory, *, demo_tenants: int | None, interval: float | None = None) -> Local:

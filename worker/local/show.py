@@ -13,7 +13,7 @@ from worker.commands.exits import Exit
 from worker.commands.printing import console, note
 from worker.commands.reading import Watcher
 from worker.commands.screen import page
-from worker.commands.status import metrics_url, missing
+from worker.commands.status import missing
 from worker.commands.table import advice, health_table, line, summary, urgent
 from worker.local import doorkey
 from worker.local.directory import RunDirectory
@@ -37,7 +37,7 @@ def addresses(directory: RunDirectory, local: Local) -> list[str]:
     rows = [
         # A fragment is sent to no server, so no log ever holds the token.
         *([f"dashboard:     {local.api_url}/{f'login#{token}' if token else ''}"] if local.api_url else []),
-        f"/metrics:      {metrics_url(local.settings)}",
+        f"/metrics:      {local.settings.metrics_url}",
         f"Pushgateway:   {local.settings.pushgateway_address or 'none installed: gauges are served at /metrics only'}",
     ]
     if local.vendors_url:
