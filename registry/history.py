@@ -30,7 +30,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 from struct import Struct
 from typing import TypeAlias
@@ -162,6 +162,11 @@ class History:
     month: Window
     latency: Latency
     transitions: tuple[Turn, ...]
+    past: _Past = field(repr=False, compare=False)
+
+    def hours(self) -> tuple[Window, ...]:
+        """The hour of now and the 24 before it, one by one, the oldest first; none before the first check."""
+        return tuple(self.past.hours()) if self.since_ms is not None else ()
 
     def as_dict(self) -> dict[str, object]:
         """The public JSON form, with RFC 3339 times; stable, used by the command line."""
@@ -207,6 +212,7 @@ def read(pair: Pair, wire: bytes | None, record: Record | None, now_ms: int) -> 
         month=past.window(DAY, DAYS, DAYS_AT, 18, back=30),
         latency=past.latency(),
         transitions=tuple(_turns(blob, following)),
+        past=past,
     )
 
 
@@ -248,14 +254,29 @@ class _Past:
         first = self.now // size - back
         begin, seconds = max(self.since, first * size), [0, 0, 0, 0]
         for place in range(begin // size, self.recent[0][1] // size + 1):
-            at = offset + place % places * bits // 2
-            packed = int.from_bytes(self.blob[at : at + bits // 2])
-            for state in range(4):
-                seconds[state] += packed >> (3 - state) * bits & (1 << bits) - 1
-        for state, start, end in self.recent:
-            seconds[state] += max(0, end - max(start, begin))
+            seconds = self._more(seconds, offset + place % places * bits // 2, bits)
+        return self._window(begin, self.now, seconds)
+
+    def hours(self) -> Iterator[Window]:
+        """As `History.hours`."""
+        for hour in range(max(self.since // HOUR, self.now // HOUR - 24), self.now // HOUR + 1):
+            begin, end, seconds = max(self.since, hour * HOUR), min(self.now, (hour + 1) * HOUR), [0, 0, 0, 0]
+            if hour <= self.recent[0][1] // HOUR:  # what is kept of later hours is a day old
+                seconds = self._more(seconds, HOURS_AT + hour % HOURS * 6, 12)
+            yield self._window(begin, end, seconds)
+
+    def _more(self, seconds: list[int], at: int, bits: int) -> list[int]:
+        """`seconds` and what is kept `at` one place of a ring."""
+        packed = int.from_bytes(self.blob[at : at + bits // 2])
+        return [known + (packed >> (3 - state) * bits & (1 << bits) - 1) for state, known in enumerate(seconds)]
+
+    def _window(self, begin: int, end: int, kept: list[int]) -> Window:
+        """The time from `begin` to `end`, of which `kept` is in the rings."""
+        seconds = list(kept)
+        for state, start, till in self.recent:
+            seconds[state] += max(0, min(till, end) - max(start, begin))
         healthy, degraded, unhealthy, maintenance = seconds
-        unknown = max(0, self.now - begin - sum(seconds))
+        unknown = max(0, end - begin - sum(seconds))
         return Window(begin * 1000, healthy, degraded, unhealthy, unknown, maintenance)
 
     def latency(self) -> Latency:

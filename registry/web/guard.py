@@ -98,7 +98,7 @@ async def caller(
     found = await identified(request, bearer.credentials if bearer else None)
     if found is None:
         given = bearer is not None or cookie_name(request) in request.cookies
-        await _denied(site, request, "a token that is not valid" if given else "no token")
+        await denied(site, request, "a token that is not valid" if given else "no token")
         if not await site.parts.access.known():
             raise CacheUnavailable("Redis did not answer, so tokens cannot be told apart: try again")
         raise _unauthorized(
@@ -109,6 +109,7 @@ async def caller(
     wait = await site.parts.throttle.take(found.grant.id, _cost(request), site.allowance)
     if wait:
         raise too_many(wait)
+    request.state.caller = found  # for the page that may have to tell of an error
     return found
 
 
@@ -153,7 +154,7 @@ def may(right: Right) -> Callable[[Request, Caller], Awaitable[Caller]]:
 
     async def checked(request: Request, asked: Asked) -> Caller:
         if asked.grant.tenant is not None:
-            await _denied(site_of(request), request, "beyond its tenant", asked)
+            await denied(site_of(request), request, "beyond its tenant", asked)
             raise Problem(403, "tenant_scoped", "this token is for one tenant, and this is about all of them")
         await _require(request, asked, right)
         return asked
@@ -182,7 +183,7 @@ def within(right: Right) -> Callable[[Request, str, Caller], Awaitable[OfTenant]
 async def seen(request: Request, tenant: str, asked: Caller, right: Right = Right.READ) -> None:
     """Raise `Problem` unless `tenant` is within the caller's scope (else 404) and its role has `right` (else 403)."""
     if not asked.grant.sees(tenant):
-        await _denied(site_of(request), request, "another tenant", asked)
+        await denied(site_of(request), request, "another tenant", asked)
         raise not_found()
     try:
         tenant_id(tenant)
@@ -205,11 +206,11 @@ def pair_of(of: OfTenant, connector: str) -> Pair:
 
 async def _require(request: Request, asked: Caller, right: Right) -> None:
     if not asked.may(right):
-        await _denied(site_of(request), request, f"without the right to {right.value}", asked)
+        await denied(site_of(request), request, f"without the right to {right.value}", asked)
         raise Problem(403, "forbidden", f"a {asked.grant.role.value} may not {right.value}: use a token that may")
 
 
-async def _denied(site: Site, request: Request, why: str, asked: Caller | None = None) -> None:
+async def denied(site: Site, request: Request, why: str, asked: Caller | None = None) -> None:
     """Write down that somebody was turned away; of one address only so many, or anybody could fill the log."""
     address = request.client.host if request.client else "unknown"
     if await site.parts.throttle.take(f"denied:{address}", 1, DENIALS):
