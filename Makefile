@@ -23,7 +23,7 @@ run: $(STAMP) ## Run the main job on the embedded default with demo tenants; TEN
 test: $(STAMP) ## Unit, contract and end-to-end tests with real processes; WORKERS=0 runs them one after another
 	@ops/install-test-servers.sh
 	@ops/install-prism.sh || true   # the tests themselves say what is missing
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) $(PYTEST_ARGS)
 
 .PHONY: test-all
 test-all: ## As `test`, with the long ones (marked `long`), and more of what is generated

@@ -122,6 +122,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
 def ended(system: System) -> None:
     if system.process.poll() is None:
         system.run("down")
+        system.process.terminate()  # one that has only begun is not known to `down` yet
         system.process.wait()
 
 

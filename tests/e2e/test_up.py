@@ -133,6 +133,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     yield running
     if running.process.poll() is None:
         running.run("down")
+        running.process.terminate()  # one that has only begun is not known to `down` yet
         running.process.wait()
 
 
