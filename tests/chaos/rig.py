@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import cast
@@ -171,9 +172,13 @@ class Rig:
 
     def make_whole(self) -> None:
         """Start what a test before has left dead, and wait until everybody is right."""
-        for role, process in self.roles.items():
-            if process.poll() is not None:
-                self.run(role)
+        dead = self.roles.keys() - self.survivors()
+        if dead:
+            self.watch.trouble()
+        for role in dead:
+            self.run(role)
+        for role in dead:
+            eventually(f"{role} is ready", partial(self.is_ready, role))  # starting is not healing
         self.watch.calm()
         self.heals()
 

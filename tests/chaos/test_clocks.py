@@ -71,6 +71,7 @@ def jumps(rig: Rig, clock: Path, whose: str, roles: tuple[str, ...]) -> None:
         seconds = rig.heals()
         work_goes_on(rig)
         log.info("%s: the clock at %s: readers saw %s; healed in %.1f s", whose, jump, dict(rig.watch.seen), seconds)
+    rig.watch.trouble()
     for role in roles:
         rig.kill(role)
 
