@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice, product
 
 from registry.bootstrap import Parts
-from registry.connector import ConnectorConfig, ConnectorMetadata
+from registry.connector import Connector, ConnectorConfig, ConnectorMetadata
 from registry.health import Fault, HealthCheck, Quota, Reason, StepStatus, Verdict
 from registry.ids import Pair
 from registry.reasons import REASONS
@@ -85,5 +85,5 @@ def found(reason: Reason, now_ms: int, error: str = "") -> Verdict:
     )
 
 
-def _never(_: ConnectorConfig) -> object:
+def _never(_: ConnectorConfig) -> Connector:
     raise AssertionError("nobody uses it")
