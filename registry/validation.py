@@ -50,7 +50,7 @@ def _sentences(error: ValidationError, model: type[BaseModel], above: Iterable[s
             yield f"{path}.type: expected one of {row['ctx']['expected_tags']}"
             continue
         if row["type"] != "extra_forbidden":
-            yield f"{path}: {row['msg']}"
+            yield f"{path}: {row['msg'].removeprefix('Value error, ')}"
             continue
         known = _fields(model.model_json_schema(), where[:-1])
         meant = get_close_matches(where[-1], known, 1)

@@ -97,7 +97,7 @@ extra: 1
     assert "no connector 'nope' is registered" in lines[5]
     assert "CONNECTOR_SECRET_acme__MISSING" in lines[6]
     assert "auth.bearer.token" in lines[7]
-    assert "base_url" in lines[7]
+    assert "base_url: must be an absolute http(s) URL" in lines[7]
     assert "'slack' stands twice, first in line 9" in lines[10]
     assert "put it in quotes" in lines[11]
     assert "expected a configuration" in lines[12]
