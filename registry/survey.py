@@ -105,13 +105,16 @@ class Survey:
             return self.tenants
         return self.tenants[bisect_left(self.tenants, prefix) : bisect_left(self.tenants, f"{prefix}\x7f")]
 
-    def groups(self, prefix: str, most: int) -> Iterator[tuple[str, Sequence[str]]]:
-        """The tenants under `prefix` in at most `most` groups (more where that cannot be), by how their ids go on."""
+    def groups(self, prefix: str, most: int, *, least: int = 1) -> Iterator[tuple[str, Sequence[str]]]:
+        """The tenants under `prefix` in at most `most` groups (more where that cannot be), by how their ids go on.
+
+        Groups of up to `least` tenants are not taken apart.
+        """
         found: list[tuple[str, Sequence[str]]] = [(prefix, self.under(prefix))]
         while len(found) < most:
             widest = max(found, key=lambda group: len(group[1]))
             apart = list(self._apart(*widest))
-            if len(widest[1]) <= 1 or len(apart) <= 1 or len(found) + len(apart) - 1 > most:
+            if len(widest[1]) <= least or len(apart) <= 1 or len(found) + len(apart) - 1 > most:
                 break
             at = found.index(widest)
             found[at : at + 1] = apart

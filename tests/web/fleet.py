@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice, product
+from typing import NoReturn
 
 from registry.bootstrap import Parts
-from registry.connector import Connector, ConnectorConfig, ConnectorMetadata
+from registry.connector import ConnectorConfig, ConnectorMetadata
 from registry.health import Fault, HealthCheck, Quota, Reason, StepStatus, Verdict
 from registry.ids import Pair
 from registry.reasons import REASONS
@@ -85,5 +86,5 @@ def found(reason: Reason, now_ms: int, error: str = "") -> Verdict:
     )
 
 
-def _never(_: ConnectorConfig) -> Connector:
+def _never(_: ConnectorConfig) -> NoReturn:
     raise AssertionError("nobody uses it")

@@ -15,6 +15,9 @@ from registry.survey import ABSENT, CODES, Survey
 MOST = 60
 """Rows at a time."""
 
+FEW = 12
+"""Tenants that are a group nobody wants to see apart."""
+
 _WORDS = {code: status for status, code in CODES.items()}
 _TROUBLE = ("x", "u", "d")
 """What is not healthy, the worst first."""
@@ -75,7 +78,8 @@ def heat(survey: Survey, asked: Asked) -> Heat:
     names = [survey.connectors[at] for at in places]
     found = _found(survey, asked, places)
     if len(found) > MOST and not asked.narrowed and not asked.connector:
-        groups = [_group(survey, names, places, head, members) for head, members in survey.groups(asked.prefix, MOST)]
+        split = survey.groups(asked.prefix, MOST, least=FEW)
+        groups = [_group(survey, names, places, head, members) for head, members in split]
         return Heat(names, groups, len(found), 1, 1, grouped=True)
     pages = max(1, -(-len(found) // MOST))
     page = min(max(1, asked.page), pages)

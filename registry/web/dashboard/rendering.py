@@ -169,7 +169,7 @@ async def form(request: Request) -> dict[str, str]:
     """The fields of an urlencoded body, which is bounded already. Raises `Problem` (415) for any other."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/x-www-form-urlencoded":
-        raise Problem(415, "not_a_form", "send the fields of a form, urlencoded")
+        raise Problem(415, "invalid_request", "send the fields of a form, urlencoded")
     try:
         fields = parse_qs((await request.body()).decode(), max_num_fields=50, keep_blank_values=False)
     except ValueError:
