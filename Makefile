@@ -27,7 +27,12 @@ test: $(STAMP) ## Unit, contract and end-to-end tests with real processes; WORKE
 
 .PHONY: test-all
 test-all: ## As `test`, with the long ones (marked `long`), and more of what is generated
-	@HYPOTHESIS_PROFILE=thorough $(MAKE) --no-print-directory test PYTEST_ARGS="-m 'long or not long' $(PYTEST_ARGS)"
+	@WITH_CHROMIUM=1 HYPOTHESIS_PROFILE=thorough $(MAKE) --no-print-directory test PYTEST_ARGS="-m 'long or not long' $(PYTEST_ARGS)"
+
+.PHONY: screenshots
+screenshots: $(STAMP) ## Take the pictures of the dashboard in docs/screenshots anew, from the demo, with Chromium
+	@WITH_CHROMIUM=1 ops/install-test-servers.sh
+	SCREENSHOTS=docs/screenshots $(BIN)/python -m pytest -m long tests/browser -k pictures
 
 .PHONY: bench
 bench: $(STAMP) ## Measure what the design asks for; BENCH_ARGS="reads --write" names benchmarks, writes docs/performance.md

@@ -61,6 +61,19 @@ async def test_time_counts_and_not_the_number_of_checks(past: Past) -> None:
     assert day.uptime == pytest.approx(100 * 11 / 12)
 
 
+async def test_the_last_day_is_told_by_the_hour(past: Past) -> None:
+    assert (await past.read()).hours() == ()
+    await past.every_minute(START + HOUR // 2, START + HOUR)
+    await past.every_minute(START + HOUR + MINUTE, START + 2 * HOUR, Reason.CREDENTIAL_REJECTED)
+    await past.check(START + 2 * HOUR + MINUTE)
+    hours = (await past.read(START + 3 * HOUR)).hours()
+    assert [hour.from_ms // 1000 - START for hour in hours] == [HOUR // 2, HOUR, 2 * HOUR, 3 * HOUR]
+    assert [seconds(hour) for hour in hours[:2]] == [(HOUR // 2, 0, 0, 0), (MINUTE, 0, HOUR - MINUTE, 0)]
+    assert hours[2].unhealthy == MINUTE
+    assert hours[2].unknown > HOUR // 2, "nobody has checked since"
+    assert len((await past.read(START + 40 * HOUR)).hours()) == 25
+
+
 async def test_degraded_is_up(past: Past) -> None:
     await past.every_minute(START, START + 5 * MINUTE, Reason.SLOW)
     day = (await past.read()).day

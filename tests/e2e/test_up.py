@@ -108,9 +108,9 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in ours} | PACE
 
 
-def started(directory: Path, **more: str) -> System:
+def started(directory: Path, tenants: int = len(TENANTS), /, **more: str) -> System:
     with (directory / "out").open("wb") as out, (directory / "err").open("wb") as err:
-        command = [sys.executable, "-m", "worker.cli", "up", "--demo", "--demo-tenants", str(len(TENANTS))]
+        command = [sys.executable, "-m", "worker.cli", "up", "--demo", "--demo-tenants", str(tenants)]
         given = environment() | more
         return System(directory, subprocess.Popen(command, cwd=directory, env=given, stdout=out, stderr=err))
 

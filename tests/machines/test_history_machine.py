@@ -190,6 +190,11 @@ class HistoryMachine(RuleBasedStateMachine):
         assert history.since_ms == model.since * 1000
         for name, (size, back) in WINDOWS.items():
             assert told(getattr(history, name)) == model.window(now, size, back), name
+        hours = [told(hour) for hour in history.hours()]
+        assert {state: sum(hour[state] for hour in hours) for state in STATES} == {
+            state: told(history.day)[state] for state in STATES
+        }
+        assert all(sum(hour[state] for state in STATES) <= HOUR for hour in hours)
         turns = [(turn.at_ms // 1000, turn.status, turn.reason) for turn in history.transitions]
         assert turns == model.turns[::-1][:20]
         recent = sorted(ms for at, ms in model.latencies if at // DAY >= now // DAY - 1)
@@ -201,9 +206,11 @@ class HistoryMachine(RuleBasedStateMachine):
                 assert true / (1 + ERROR) * 0.999 <= found <= true * (1 + ERROR) * 1.001
 
 
+STATES = ("healthy", "degraded", "unhealthy", "unknown", "maintenance")
+
+
 def told(window: Window) -> dict[str, int]:
-    names = ("healthy", "degraded", "unhealthy", "unknown", "maintenance")
-    return {"from": window.from_ms // 1000, **{name: getattr(window, name) for name in names}}
+    return {"from": window.from_ms // 1000, **{name: getattr(window, name) for name in STATES}}
 
 
 @pytest.mark.timeout(600)  # passes in seconds; when it fails, the story is first made short

@@ -3,6 +3,7 @@
 
 const ONCE = 1_000; // ms between two updates, at least
 const ANYWAY = 20_000; // ms after which a page is updated though nothing was heard: ages and trends change silently
+const SOON = 5_000; // ms after which it is tried again when the answer was an error
 const AGAIN = 2_000; // ms until an answer is asked for again that does not know yet of what was heard
 const TRIES = 20;
 
@@ -81,6 +82,7 @@ async function update(url = location.href, options = {}) {
   asking?.abort();
   asking = new AbortController();
   last = Date.now();
+  let wait = ANYWAY;
   try {
     const answer = await fetch(url, { ...options, headers: { "X-Fragment": "main" }, signal: asking.signal });
     if (answer.status === 401) {
@@ -88,12 +90,14 @@ async function update(url = location.href, options = {}) {
       return;
     }
     if (answer.status !== 429) show(await answer.text());
+    if (!answer.ok) wait = SOON;
     if (answer.ok && Number(main.dataset.at) >= heard) tries = 0;
   } catch (error) {
     if (error.name === "AbortError") return;
     say("cut", "no connection");
+    wait = SOON;
   }
-  later(tries > 0 ? AGAIN : ANYWAY);
+  later(tries > 0 ? AGAIN : wait);
   tries = Math.max(0, tries - 1);
 }
 
@@ -129,7 +133,7 @@ function listen() {
   stream.onerror = () => {
     say("cut", "reconnecting");
     if (stream.readyState !== EventSource.CLOSED) return; // the browser tries again by itself
-    retry = setTimeout(() => { listen(); later(0); }, 5_000);
+    retry = setTimeout(() => { listen(); later(0); }, SOON);
   };
   const now = () => Date.now() - shift;
   stream.addEventListener("gap", () => hear(now()));
