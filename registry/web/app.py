@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from registry.versions import framework_version
 from registry.web import problems
 from registry.web.api import configurations, connectors, health, live, operations, probes
-from registry.web.dashboard import badges, overview, session, statics, tenants
+from registry.web.dashboard import badges, overview, rendering, session, statics, tenants
 from registry.web.dashboard import connectors as connector_pages
 from registry.web.dashboard import operations as operation_pages
 from registry.web.shield import Shield
@@ -53,5 +53,6 @@ def create_app(parts: Parts, *, exposition: Exposition | None = None) -> FastAPI
         app.include_router(module.router)
     app.mount("/static", statics.Assets())
     problems.install(app)
+    rendering.install(app)
     app.add_middleware(Shield, most=parts.settings.api_body, seconds=parts.settings.api_timeout)
     return app

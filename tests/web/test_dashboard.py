@@ -283,6 +283,15 @@ async def test_pages_are_never_kept_and_say_how_they_may_be_used(api: Api) -> No
     assert answer.headers["Referrer-Policy"] == "same-origin"  # else a form's request would not tell its origin
 
 
+async def test_a_mistyped_address_is_a_page_for_people_and_a_document_for_programs(api: Api) -> None:
+    person = await api.ask("GET", "/tenant", headers={"Accept": "text/html,*/*;q=0.8"})
+    assert (person.status, person.content_type) == (404, "text/html")
+    outline(parsed(await person.text()))
+    program = await api.ask("GET", "/tenant")
+    assert (program.status, program.content_type) == (404, "application/problem+json")
+    assert (await program.json())["code"] == "not_found"
+
+
 async def test_an_allowance_that_is_used_up_is_said_on_a_page(start_api: StartApi, settings: Settings) -> None:
     api = await start_api(settings.model_copy(update={"api_burst": 20.0, "api_rate": 0.001}))
     someone = await browser(api)

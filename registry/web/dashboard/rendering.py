@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from urllib.parse import parse_qs
 
 import structlog
-from fastapi import Request
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -29,7 +29,7 @@ from registry.health import Fault, Status
 from registry.roles import Right
 from registry.web.dashboard import words
 from registry.web.guard import SAFE, Caller
-from registry.web.problems import Problem, of_error
+from registry.web.problems import Problem, document, not_found, of_error
 from registry.web.site import site_of
 
 log = structlog.get_logger(__name__)
@@ -158,6 +158,16 @@ class PageRoute(APIRoute):
                 return refused(request, Problem(500, "internal", "something of ours failed: its log tells what"))
 
         return told
+
+
+def install(app: FastAPI) -> None:
+    """Let who has mistyped an address be told so on a page; programs are answered as ever."""
+
+    @app.exception_handler(404)
+    async def _lost(request: Request, error: HTTPException) -> Response:
+        if "text/html" in request.headers.get("accept", ""):
+            return refused(request, not_found("there is no page at this address"))
+        return document(Problem(404, "not_found", str(error.detail)))
 
 
 def redirect(*segments: str, anchor: str = "", **query: str | None) -> Response:
