@@ -43,8 +43,8 @@ from registry.schedule import Entry
 from registry.secrets.encrypted import EncryptedSecrets
 from registry.settings import Settings
 from worker.batch import batched
-from worker.local.processes import APPLICATION
 
+ROOT = Path(__file__).parent.parent
 KEY = base64.b64encode(b"a benchmark's key, no secret 321").decode()
 CONCURRENCY = 50
 """Requests of one loop at a time, on every side: what `host_concurrency` is by default."""
@@ -273,7 +273,7 @@ def _worker(
     quiet = "--without-gossip --without-mingle --without-heartbeat"
     command = [sys.executable, "-m", "celery", "--app", app, "worker", *options.split(), *quiet.split()]
     told = {name.upper(): value for name, value in variables.items()}
-    environment = os.environ | told | {"SSL_CERT_FILE": str(target.certificate), "PYTHONPATH": str(APPLICATION)}
+    environment = os.environ | told | {"SSL_CERT_FILE": str(target.certificate), "PYTHONPATH": str(ROOT)}
     with (Path(directory) / "log").open("wb") as log:
         process = subprocess.Popen(command, cwd=directory, env=environment, stdout=log, stderr=log)
     try:
