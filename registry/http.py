@@ -11,7 +11,6 @@ import asyncio
 import socket
 import time
 from collections.abc import Mapping
-from contextlib import nullcontext
 from functools import cache
 from json import dumps, loads
 from urllib.parse import urlencode
@@ -90,17 +89,12 @@ class VendorHttp:
         """
         target = self._egress.check(url)
         content, body = _content(json, data)
-        sent = CIMultiDict(_ACCEPT)
-        sent.update(content)
-        sent.update(headers or {})
+        sent = _sent(content, headers or {})
         try:
-            async with asyncio.timeout(self._timeout) if self._timeout else nullcontext():
-                try:
-                    return await self._send(method, target, sent, body)
-                except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-                    if isinstance(error, aiohttp.ClientConnectorError):
-                        raise
-                return await self._send(method, target, sent, body)
+            if self._timeout is None:
+                return await self._send_again(method, target, sent, body)
+            async with asyncio.timeout(self._timeout):
+                return await self._send_again(method, target, sent, body)
         except (aiohttp.ClientError, HttpProcessingError, OSError, TimeoutError, ValueError) as error:
             raise _translated(error, target) from error
 
@@ -109,6 +103,15 @@ class VendorHttp:
         wires, self._wires = self._wires, {}
         for wire in wires.values():
             await wire.aclose()
+
+    async def _send_again(self, method: str, url: URL, headers: Mapping[str, str], body: bytes) -> Answer:
+        """Once more, if need be."""
+        try:
+            return await self._send(method, url, headers, body)
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+            if isinstance(error, aiohttp.ClientConnectorError):
+                raise
+        return await self._send(method, url, headers, body)
 
     async def _send(self, method: str, url: URL, headers: Mapping[str, str], body: bytes) -> Answer:
         started = time.perf_counter()
@@ -135,6 +138,16 @@ class VendorHttp:
                 limit=BODY_LIMIT,
             )
         return wire
+
+
+def _sent(content: Mapping[str, str], headers: Mapping[str, str]) -> Mapping[str, str]:
+    """What is sent besides what every request has; `headers` go before, however they are spelled."""
+    if not content and "Accept" in headers:
+        return headers  # as most connectors say it
+    sent = CIMultiDict(_ACCEPT)
+    sent.update(content)
+    sent.update(headers)
+    return sent
 
 
 def _content(json: object, data: Mapping[str, str] | None) -> tuple[Mapping[str, str], bytes]:

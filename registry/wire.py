@@ -149,7 +149,8 @@ class Wire:
 
 
 def _lines(headers: Mapping[str, str]) -> str:
-    if _BROKEN.search("".join([*headers, *headers.values()])):
+    text = "".join([*headers, *headers.values()])
+    if not text.isprintable() and _BROKEN.search(text):
         raise ValueError("a header must not have control characters")
     return "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
 
