@@ -10,7 +10,7 @@ import asyncio
 import inspect
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
@@ -275,7 +275,8 @@ def _verdict(
         steps=tuple(session.steps),
         latency_ms=latency_ms,
         metadata={
-            name: session.clean(value) if isinstance(value, str) else value for name, value in _facts(session, outcome)
+            name: session.clean(value) if isinstance(value, str) else value
+            for name, value in (session.evidence | outcome.evidence if outcome else session.evidence).items()
         },
         credential_expires_ms=session.credential_expires_ms,
         quota=session.quota,
@@ -309,12 +310,6 @@ def _tell(session: CheckSession, error: Exception) -> None:
     connector, tenant = session.pair
     said = clean(f"{kind[1]}: {error}", credentials=session.credentials)
     log.error("check_broke", connector=connector, tenant=tenant, error=said, where=where)
-
-
-def _facts(session: CheckSession, outcome: CheckFailed | None) -> Iterator[tuple[str, Scalar]]:
-    yield from session.evidence.items()
-    if outcome:
-        yield from outcome.evidence.items()
 
 
 def _since(started: float) -> float:

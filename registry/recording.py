@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
 
@@ -33,6 +34,8 @@ log = structlog.get_logger(__name__)
 
 LATENCY_BUCKETS_MS = (25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000)
 """Upper bounds of the duration histogram."""
+
+_COLUMNS = (*map(str, LATENCY_BUCKETS_MS), "inf")
 
 MAX_RACES = 5
 """A pair whose record changes this often while one result is written is left to its next check."""
@@ -178,15 +181,14 @@ def _transition(pair: Pair, previous: Record | None, record: Record) -> str:
 
 def _counted(connector: str, group: list[_Write]) -> Counter[str]:
     """Checks by connector and reason, transitions by the status they led to, durations (bucket, sum in ms)."""
-    counted: Counter[str] = Counter()
-    for write in group:
-        verdict = write.outcome.verdict
-        bucket = next((str(bound) for bound in LATENCY_BUCKETS_MS if verdict.latency_ms <= bound), "inf")
-        counted[f"checks|{connector}|{verdict.reason.value}"] += 1
-        counted[f"bucket|{connector}|{bucket}"] += 1
-        counted[f"sum_ms|{connector}"] += round(verdict.latency_ms)
-        if write.transition:
-            counted[f"turns|{connector}|{write.record.status.value}"] += 1
+    reasons = Counter([write.outcome.verdict.reason for write in group])
+    latencies = [write.outcome.verdict.latency_ms for write in group]
+    buckets = Counter([bisect_left(LATENCY_BUCKETS_MS, latency) for latency in latencies])
+    turns = Counter([write.record.status for write in group if write.transition])
+    counted = Counter({f"checks|{connector}|{reason.value}": count for reason, count in reasons.items()})
+    counted.update({f"bucket|{connector}|{_COLUMNS[bucket]}": count for bucket, count in buckets.items()})
+    counted.update({f"turns|{connector}|{status.value}": count for status, count in turns.items()})
+    counted[f"sum_ms|{connector}"] = sum(map(round, latencies))
     return counted
 
 
@@ -197,5 +199,5 @@ def _tallied(group: list[_Write]) -> dict[str, list[str]]:
         outcome = write.outcome
         ended = ending(outcome.verdict, outcome.task.previous)
         if ended is not None and outcome.task.scheduled.config is not None:
-            tallied.setdefault(f"{outcome.endpoint}|{ended.value}", []).append(slot(outcome.task.pair.tenant))
+            tallied.setdefault(f"{outcome.endpoint}|{ended}", []).append(slot(outcome.task.pair.tenant))
     return tallied
