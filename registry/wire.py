@@ -89,6 +89,7 @@ class Wire:
             connection.close()
             raise
         connection.release()
+        await asyncio.sleep(0)  # all answers of a turn are read before the first is judged: some 4 % less
         return answer
 
     async def aclose(self) -> None:
