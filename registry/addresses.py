@@ -31,6 +31,12 @@ def web_address(address: str) -> str:
     return _address(address, ("https", "http")) if address else address
 
 
+def gateway_address(address: str) -> str:
+    """As `web_address`, where ``host:port`` alone is one over HTTP."""
+    web_address(address if "://" in address else f"http://{address}")
+    return address
+
+
 def _address(address: str, schemes: tuple[str, ...]) -> str:
     scheme, _, rest = address.partition("://")
     if not rest or scheme not in schemes:
@@ -45,3 +51,4 @@ def _address(address: str, schemes: tuple[str, ...]) -> str:
 RedisAddress = Annotated[str, AfterValidator(redis_address)]
 BrokerAddress = Annotated[str, AfterValidator(broker_address)]
 WebAddress = Annotated[str, AfterValidator(web_address)]
+GatewayAddress = Annotated[str, AfterValidator(gateway_address)]

@@ -18,7 +18,7 @@ from urllib.parse import parse_qsl, urlsplit
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from registry.addresses import BrokerAddress, RedisAddress, WebAddress, web_address
+from registry.addresses import BrokerAddress, GatewayAddress, RedisAddress, WebAddress, web_address
 from registry.errors import InvalidConfig
 
 Seconds = Annotated[float, Field(gt=0)]
@@ -137,7 +137,9 @@ class Settings(BaseSettings):
     incident_hold: Seconds = Field(900.0, description="Seconds mass rejections are the vendor's before believed.")
     incidents_every: Seconds = Field(5.0, description="Seconds between two looks for incidents.")
 
-    pushgateway_url: str | None = Field(None, description="Where gauges are pushed; None: nowhere.", repr=False)
+    pushgateway_url: GatewayAddress | None = Field(
+        None, description="Where gauges are pushed; None: nowhere.", repr=False
+    )
     pushgateway_job: str = Field("connector_health", description="The `job` of every pushed group.")
     push_groups: int = Field(
         1,

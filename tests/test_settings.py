@@ -16,6 +16,8 @@ from registry.settings import Settings, load_settings
         ("REDIS_URL", "hunter2", "REDIS_URL: expected an address that begins with redis://, rediss://, unix://"),
         ("REDIS_URL", "redis://hunter2:x/0", "REDIS_URL: expected host:port in it"),
         ("BROKER_URL", "amqp://:hunter2@host", "BROKER_URL: expected an address that begins with redis://"),
+        ("PUSHGATEWAY_URL", "hunter2://", "PUSHGATEWAY_URL: expected an address that begins with https://, http://"),
+        ("PUSHGATEWAY_URL", "gateway:hunter2", "PUSHGATEWAY_URL: expected host:port in it"),
         ("CHECK_INTERVALS", "{hunter2", 'CHECK_INTERVALS: expected JSON such as {"name": …}'),
         ("CHECK_INTERVALS", "", 'CHECK_INTERVALS: expected JSON such as {"name": …}'),
         ("CHECK_INTERVALS", '{"vertex": -1}', "CHECK_INTERVALS, vertex: input should be greater than 0"),
