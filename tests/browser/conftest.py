@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, StorageState, sync_playwright
 
 from tests.e2e.test_up import System, eventually, started
 from tests.fixtures_prometheus import binary
@@ -34,20 +34,17 @@ class Visitor:
     """Somebody with a browser of their own. `complaints` is what the console said, and what went wrong in scripts."""
 
     base: str
-    token: str
     context: BrowserContext
     complaints: list[str] = field(default_factory=list)
 
     def open(self, path: str = "/") -> Page:
-        """A signed-in page, at `path`."""
+        """A page at `path`."""
         page = self.blank()
-        page.goto(f"{self.base}/login#{self.token}")
-        page.wait_for_selector(".hero")
-        if path != "/":
-            page.goto(self.base + path)
+        page.goto(self.base + path)
         return page
 
     def blank(self) -> Page:
+        """A page that shows nothing yet."""
         page = self.context.new_page()
         page.set_default_timeout(WAIT_MS)
         page.on("console", self._said)
@@ -78,11 +75,25 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
+@pytest.fixture(scope="module")
+def session(chromium: Browser, system: System) -> StorageState:
+    """The cookies of somebody who has signed in by the form: attempts are bounded."""
+    context = chromium.new_context()
+    page = context.new_page()
+    page.goto(f"{base(system)}/login")
+    page.locator("#token").fill(token(system))
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_selector(".hero")
+    state = context.storage_state()
+    context.close()
+    return state
+
+
 @pytest.fixture
-def visitor(chromium: Browser, system: System) -> Iterator[Visitor]:
-    """A visitor whose console must stay empty: no error, and nothing that the content policy had to stop."""
-    context = chromium.new_context(viewport={"width": 1280, "height": 900})
-    found = Visitor(base(system), token(system), context)
+def visitor(chromium: Browser, system: System, session: StorageState) -> Iterator[Visitor]:
+    """A visitor who has signed in, and whose console must stay empty: no error, nothing that the policy had to stop."""
+    context = chromium.new_context(viewport={"width": 1280, "height": 900}, storage_state=session)
+    found = Visitor(base(system), context)
     yield found
     context.close()
     assert found.complaints == []

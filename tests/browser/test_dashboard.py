@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,11 +49,12 @@ def unbroken(page: Page) -> Iterator[None]:
     assert page.evaluate("window.here") is True
 
 
-def test_the_address_behind_the_hash_signs_in_and_is_forgotten(visitor: Visitor) -> None:
-    page = visitor.open()
-    assert page.url == f"{visitor.base}/"
+def test_the_token_behind_the_hash_signs_in_and_is_forgotten(visitor: Visitor, system: System) -> None:
+    page = visitor.blank()
+    page.goto(f"{visitor.base}/login#{token(system)}")
+    expect(page).to_have_url(f"{visitor.base}/")
     page.go_back()
-    assert visitor.token not in page.url
+    expect(page).not_to_have_url(re.compile("crt_"))
 
 
 def test_a_tenants_fault_turns_the_overview_and_its_page_and_back(visitor: Visitor, system: System) -> None:
@@ -71,7 +73,7 @@ def test_a_tenants_fault_turns_the_overview_and_its_page_and_back(visitor: Visit
         expect(details).to_have_attribute("open", "")
         system.play("acme-02", "slack", "healthy")
         expect(overview.locator(cell("acme-02", "slack", "healthy"))).to_be_visible()
-        expect(tenant.locator("#slack")).not_to_contain_text("credential rejected")
+        expect(tenant.locator("#slack .why")).to_have_count(0)
 
 
 def test_filters_narrow_the_map_while_one_types(visitor: Visitor) -> None:
@@ -128,9 +130,8 @@ def test_the_keyboard_reaches_the_content_and_the_search(visitor: Visitor) -> No
     expect(page).to_have_url(f"{visitor.base}/tenants/acme-03")
 
 
-def test_a_cut_stream_is_said_and_made_anew(chromium: Browser, system: System) -> None:
-    context = chromium.new_context()
-    page = Visitor(base(system), token(system), context).open()
+def test_a_cut_stream_is_said_and_made_anew(visitor: Visitor) -> None:
+    page = visitor.open()
     expect(page.locator("#live")).to_have_attribute("data-state", "on")
     with unbroken(page):
         page.evaluate("document.body.dataset.stream = '/v1/nowhere'")  # what a proxy does that is being restarted
@@ -139,7 +140,7 @@ def test_a_cut_stream_is_said_and_made_anew(chromium: Browser, system: System) -
         expect(page.locator("#live")).to_contain_text("reconnecting")
         page.evaluate("document.body.dataset.stream = '/v1/transitions/stream'")
         expect(page.locator("#live")).to_have_attribute("data-state", "on")
-    context.close()
+    visitor.complaints = [one for one in visitor.complaints if "404" not in one]  # of the stream that is not there
 
 
 def test_without_javascript_everything_works_but_the_updates(chromium: Browser, system: System) -> None:
@@ -199,7 +200,7 @@ def test_pictures_of_an_outage(visitor: Visitor, system: System, tmp_path: Path)
         expect(banner).to_contain_text("github is down")
         expect(banner).to_contain_text("the vendor’s fault")
         expect(banner).to_contain_text("the vendor's status page says")
-        expect(page.locator(".causes")).to_contain_text("25 pairs")
+        expect(page.locator(".causes").first).to_contain_text("25 pairs")
     for theme in THEMES:
         page.emulate_media(color_scheme=theme, reduced_motion="reduce")
         for name, path in (("overview", "/"), ("tenant", "/tenants/acme-03"), ("incident", "/connectors/github")):
