@@ -17,6 +17,7 @@ from registry.facade import ConnectorRegistry
 from registry.feed import Feed
 from registry.survey import Surveyor
 from registry.throttle import Allowance
+from registry.web.kept import Kept
 
 if TYPE_CHECKING:
     from registry.bootstrap import Parts
@@ -39,6 +40,7 @@ class Site:
     allowance: Allowance = field(init=False)
     streams: Counter[str] = field(default_factory=Counter)
     """Open streams by token."""
+    kept: Kept = field(default_factory=Kept)
 
     def __post_init__(self) -> None:
         settings = self.parts.settings

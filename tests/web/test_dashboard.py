@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import replace
 
@@ -141,6 +142,14 @@ async def test_a_fragment_is_the_main_part_alone_of_the_same_page(api: Api) -> N
         assert part.one("h1").text == whole.one("h1").text
     lost = await someone.get("/tenants/nobody", fragment=True)
     assert (lost.status, parsed(await lost.text()).elements[0].tag) == (404, "main")
+
+
+async def test_a_fragment_that_many_wait_for_is_made_once(api: Api) -> None:
+    await fill(api.parts, ["acme"])
+    crowd = [await browser(api, role) for role in Role]
+    answers = await asyncio.gather(*(someone.get("/", fragment=True) for someone in crowd * 5))
+    assert len({await answer.text() for answer in answers}) == 1
+    assert await (await crowd[0].get("/?trouble=1", fragment=True)).text() != await answers[0].text()
 
 
 async def test_the_overview_says_who_is_broken_whose_fault_it_is_and_what_to_do(api: Api) -> None:

@@ -21,7 +21,7 @@ from registry.web.api.operations import announced, opened
 from registry.web.dashboard.drawing import Drawing, sparkline
 from registry.web.dashboard.heat import Asked as Wanted
 from registry.web.dashboard.heat import heat
-from registry.web.dashboard.rendering import PageRoute, page, redirect, told
+from registry.web.dashboard.rendering import PageRoute, is_fragment, page, redirect, told
 from registry.web.dashboard.troubles import causes, summary
 from registry.web.guard import Asked
 from registry.web.site import Site, site_of
@@ -65,31 +65,39 @@ async def overview(
     if asked.grant.tenant is not None:
         return redirect("tenants", asked.grant.tenant)
     site = site_of(request)
-    survey, incidents = await asyncio.gather(site.surveyor.look(), opened(site))
     if tenant:
-        return redirect("tenants", tenant) if tenant in survey.rows else redirect(prefix=tenant, anchor="tenants")
-    wanted = Wanted(
-        prefix.strip(),
-        connector if connector in survey.connectors else "",
-        Status(status) if status in {word.value for word in Status} else None,
-        bool(trouble),
-        page_,
-    )
-    return page(
-        request,
-        "overview.html",
-        asked,
-        stream=STREAM,
-        survey=survey,
-        age=(site.parts.clock.now_ms() - survey.at_ms) / 1000,
-        old=OLD,
-        incidents=incidents,
-        rows=await _rows(site, survey),
-        causes=causes(survey, site.parts.catalog),
-        summary=summary(survey),
-        wanted=wanted,
-        heat=heat(survey, wanted),
-    )
+        there = tenant in (await site.surveyor.look()).rows
+        return redirect("tenants", tenant) if there else redirect(prefix=tenant, anchor="tenants")
+
+    async def made() -> Response:
+        survey, incidents = await asyncio.gather(site.surveyor.look(), opened(site))
+        wanted = Wanted(
+            prefix.strip(),
+            connector if connector in survey.connectors else "",
+            Status(status) if status in _STATUSES else None,
+            bool(trouble),
+            page_,
+        )
+        return page(
+            request,
+            "overview.html",
+            asked,
+            stream=STREAM,
+            survey=survey,
+            age=(site.parts.clock.now_ms() - survey.at_ms) / 1000,
+            old=OLD,
+            incidents=incidents,
+            rows=await _rows(site, survey),
+            causes=causes(survey, site.parts.catalog),
+            summary=summary(survey),
+            wanted=wanted,
+            heat=heat(survey, wanted),
+        )
+
+    if not is_fragment(request):
+        return await made()
+    # Its <main> is the same for everybody who may see it.
+    return await site.kept.get(f"{request.url.query} {request.headers.get('accept-encoding', '')}", made)
 
 
 async def _rows(site: Site, survey: Survey) -> list[Overview]:
@@ -117,6 +125,7 @@ async def _rows(site: Site, survey: Survey) -> list[Overview]:
     ]
 
 
+_STATUSES = frozenset(status.value for status in Status)
 _NOTHING: Sequence[Minute] = (Minute(),) * 60
 
 

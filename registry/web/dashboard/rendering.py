@@ -83,6 +83,11 @@ _templates.filters.update(
 )
 
 
+def is_fragment(request: Request) -> bool:
+    """Is only ``<main>`` asked for?"""
+    return FRAGMENT in request.headers
+
+
 def page(
     request: Request,
     template: str,
@@ -105,7 +110,7 @@ def page(
         me=asked,
         here=request.url.path,
         now=site_of(request).parts.clock.now_ms(),
-        layout="fragment.html" if FRAGMENT in request.headers else "page.html",
+        layout="fragment.html" if is_fragment(request) else "page.html",
         stream=stream,
     )
     return _sent(request, text, status, {**HEADERS, **(headers or {})})
@@ -121,7 +126,7 @@ def _sent(request: Request, text: str, status: int, headers: Mapping[str, str]) 
 
 def refused(request: Request, problem: Problem) -> Response:
     """An error as a page; who is not signed in is led to where that is done."""
-    if problem.status == 401 and request.method in SAFE and FRAGMENT not in request.headers:
+    if problem.status == 401 and request.method in SAFE and not is_fragment(request):
         back = request.url.path + (f"?{request.url.query}" if request.url.query else "")
         return RedirectResponse(words.href("login", next=back if back != "/" else None), 303, HEADERS)
     return page(

@@ -2,6 +2,7 @@
 // so that focus, scroll positions, open details and what is being typed stay. Without it the pages work as they are.
 
 const ONCE = 1_000; // ms between two updates, at least
+const PATIENCE = 10; // and at least so many times as long as the last one took: who watches must not be a burden
 const ANYWAY = 20_000; // ms after which a page is updated though nothing was heard: ages and trends change silently
 const SOON = 5_000; // ms after which it is tried again when the answer was an error
 const AGAIN = 2_000; // ms until an answer is asked for again that does not know yet of what was heard
@@ -13,7 +14,7 @@ const calm = matchMedia("(prefers-reduced-motion: reduce)");
 let shift = Date.now() - Number(main.dataset.now); // how far this machine's clock is ahead of the server's
 let heard = 0; // the newest event's moment, by the server's clock
 let tries = 0;
-let timer, last = 0, asking = null;
+let timer, last = 0, took = 0, asking = null;
 
 // --- bringing the page up to date
 
@@ -89,7 +90,9 @@ async function update(url = location.href, options = {}) {
       location.assign(`/login?next=${encodeURIComponent(location.pathname + location.search)}`);
       return;
     }
-    if (answer.status !== 429) show(await answer.text());
+    const text = await answer.text();
+    took = Date.now() - last;
+    if (answer.status !== 429) show(text);
     if (!answer.ok) wait = SOON;
     if (answer.ok && Number(main.dataset.at) >= heard) tries = 0;
   } catch (error) {
@@ -103,7 +106,7 @@ async function update(url = location.href, options = {}) {
 
 function later(wait) {
   clearTimeout(timer);
-  timer = setTimeout(() => { if (!document.hidden) update(); }, Math.max(wait, ONCE - (Date.now() - last)));
+  timer = setTimeout(() => { if (!document.hidden) update(); }, Math.max(wait, Math.max(ONCE, PATIENCE * took) - (Date.now() - last)));
 }
 
 function hear(moment) {
