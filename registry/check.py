@@ -315,4 +315,4 @@ def _tell(session: CheckSession, error: Exception) -> None:
 def _since(started: float) -> float:
     """Milliseconds since `started`; a tenth counts below ten only."""
     passed = (time.perf_counter() - started) * 1000
-    return round(passed, 1) if passed < 10 else round(passed)
+    return round(passed * 10) / 10 if passed < 10 else round(passed)  # round(passed, 1) goes by way of text
