@@ -24,7 +24,8 @@ def running() -> Iterator[Rig]:
 
 
 @pytest.fixture
-def rig(running: Rig) -> Rig:
-    """The running system; every pair is healthy."""
+def rig(running: Rig) -> Iterator[Rig]:
+    """The running system; every pair is healthy. Between tests, when a part may be dead, nobody is called overdue."""
     running.make_whole()
-    return running
+    yield running
+    running.watch.trouble()
