@@ -31,7 +31,7 @@ PAGES = (
     "/login",
 )
 THEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
-LARGEST = 300_000
+LARGEST = 350_000
 """Bytes of a picture in the repository, at most."""
 
 expect.set_options(timeout=WAIT_MS)

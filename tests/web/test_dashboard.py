@@ -301,6 +301,15 @@ async def test_a_mistyped_address_is_a_page_for_people_and_a_document_for_progra
     assert (await program.json())["code"] == "not_found"
 
 
+async def test_what_redis_does_not_answer_in_time_is_no_page_of_zeros(start_api: StartApi, settings: Settings) -> None:
+    api = await start_api(settings.model_copy(update={"read_timeout": 1e-6}))
+    someone = await browser(api)
+    for path in ("/", "/tenants/acme", "/connectors/slack"):
+        page = await someone.page(path, 503)
+        outline(page)
+        assert page.one("h1").text == "Service Unavailable"
+
+
 async def test_an_allowance_that_is_used_up_is_said_on_a_page(start_api: StartApi, settings: Settings) -> None:
     api = await start_api(settings.model_copy(update={"api_burst": 20.0, "api_rate": 0.001}))
     someone = await browser(api)

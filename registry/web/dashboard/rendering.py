@@ -147,9 +147,17 @@ class PageRoute(APIRoute):
         """FastAPI's own way to stand around a route: https://fastapi.tiangolo.com/how-to/custom-request-and-route/"""
         handle = super().get_route_handler()
 
-        async def told(request: Request) -> Response:
+        async def twice(request: Request) -> Response:
             try:
                 return await handle(request)
+            except CacheUnavailable:
+                if request.method not in SAFE:
+                    raise
+                return await handle(request)  # a read waits for READ_TIMEOUT only: a busy moment is no outage
+
+        async def told(request: Request) -> Response:
+            try:
+                return await twice(request)
             except Problem as error:
                 return refused(request, error)
             except RegistryError as error:
