@@ -90,6 +90,8 @@ class Access:
     def __init__(self, redis: Redis, notes: NoteStore, clock: SharedClock, trail: Trail) -> None:
         self._board = Noticeboard(redis, notes, clock, name=NOTE, key=keys.ACCESS, kind=Grant)
         self._copies, self._clock, self._trail = Copies(redis, keys.ACCESS, Grant), clock, trail
+        self._current: tuple[Grant, ...] = ()
+        self._by_id: dict[str, Grant] = {}
 
     async def grants(self) -> tuple[Grant, ...]:
         """The tokens that are valid, the oldest first. Raises `StoreUnavailable`."""
@@ -170,9 +172,11 @@ class Access:
 
     async def by_id(self, id_: str) -> Grant | None:
         """The grant of this id, if it is valid still."""
-        now = self._clock.now_ms()
-        found = (grant for grant in await self._copies.current() if grant.id == id_)
-        return next((grant for grant in found if _valid(grant, now)), None)
+        current = await self._copies.current()
+        if current is not self._current:
+            self._current, self._by_id = current, {grant.id: grant for grant in current}
+        grant = self._by_id.get(id_)
+        return grant if grant and _valid(grant, self._clock.now_ms()) else None
 
     async def known(self) -> bool:
         """Is it known, or was it ever, which tokens there are? Until then nobody can be told from anybody."""

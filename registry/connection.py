@@ -37,6 +37,7 @@ __all__ = [
     "LockError",
     "Redis",
     "RedisConnectionError",
+    "RedisError",
     "RedisTimeoutError",
     "SyncRedis",
     "connect",

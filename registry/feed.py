@@ -8,14 +8,16 @@ resumption; its position tells.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
+import msgspec
+
 from registry import keys
+from registry.bookmarks import Bookmarks
 from registry.connection import AWAY
 from registry.errors import CacheUnavailable
 from registry.health import rfc3339
@@ -84,6 +86,8 @@ class Feed:
         self._streams = {keys.events(shard): shard for shard in range(parts.settings.shards)}
         self._listeners: set[Listener] = set()
         self._task: asyncio.Task[None] | None = None
+        self.bookmarks = Bookmarks(parts.redis)
+        """Positions as tenants are told them."""
 
     async def listen(
         self, tenant: str | None, *, after: str | None = None, quiet: float = 15.0
@@ -92,7 +96,7 @@ class Feed:
 
         It begins with a `Gap` unless it resumes where nothing was missed.
         """
-        if self._task is None:
+        if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._read())
         listener = Listener(tenant)
         self._listeners.add(listener)
@@ -152,14 +156,20 @@ class Feed:
         return sorted(told, key=lambda one: _order(one.position))
 
     def _one(self, entry: Entry) -> News | None:
+        try:
+            return self._read_one(entry)
+        except (ValueError, KeyError, TypeError):
+            return Gap("")  # another version's: that something happened is all that can be told
+
+    def _read_one(self, entry: Entry) -> News | None:
         if b"transition" in entry.fields:
-            event = json.loads(entry.fields[b"transition"])
+            event = msgspec.json.decode(entry.fields[b"transition"])
             if event["tenant"].startswith(SYSTEM) and event["tenant"] != SYSTEM:
                 return None  # the address of some tenant's own server is not everybody's to know
             shard = keys.shard_of(event["tenant"], self._parts.settings.shards)
             return transition_of(f"{entry.position}.{shard}", event)
         if b"incident" in entry.fields:
-            incident = json.loads(entry.fields[b"incident"])
+            incident = msgspec.json.decode(entry.fields[b"incident"])
             return IncidentChange(f"{entry.position}.i", entry.fields[b"event"].decode(), incident)
         return None
 
@@ -183,7 +193,7 @@ class Feed:
         if (not there and position != BEGINNING) or any(len(row) >= RESUMED for row in rows):
             return None
         found = self._news([Entry(at.decode(), fields) for row in cast("list[_Rows]", rows) for at, fields in row])
-        return [one for one in found if self._concerns(one, tenant)]
+        return None if any(isinstance(one, Gap) for one in found) else [o for o in found if self._concerns(o, tenant)]
 
     def _shard(self, tenant: str) -> int:
         return keys.shard_of(tenant, self._parts.settings.shards)

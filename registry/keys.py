@@ -38,6 +38,9 @@ MAINTENANCE = f"{PREFIX}:maintenance"
 ACCESS = f"{PREFIX}:access"
 """String: which API tokens there are (hashes, never a token), as JSON."""
 
+BOOKMARKS = f"{PREFIX}:bookmarks"
+"""String: the key that seals tenants' positions in the streams of events."""
+
 AUDITED = f"{PREFIX}:audited"
 """Hash: shard → the last transition that the audit log has."""
 

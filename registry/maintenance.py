@@ -30,6 +30,9 @@ LONGEST_MS = 90 * 86_400_000
 MOST = 1_000
 """Windows at a time."""
 
+MOST_OF_TENANT = 50
+"""Of those, windows of one tenant: nobody uses up what is everybody's."""
+
 
 class Window(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One announced time, from `starts_ms` up to `ends_ms` (Unix ms). None means every connector, or every tenant."""
@@ -120,6 +123,8 @@ class Maintenance:
         left = [other for other in kept.notices if other.ends_ms > now]
         if len(left) >= MOST:
             raise InvalidConfig(f"there are {MOST} maintenance windows already: end some first")
+        if tenant is not None and sum(other.tenant == tenant for other in left) >= MOST_OF_TENANT:
+            raise InvalidConfig(f"this tenant has {MOST_OF_TENANT} maintenance windows already: end some first")
         await self._board.post(kept, (*left, window))
         await self._told(Action.MAINTENANCE_ANNOUNCED, window, actor)
         return window

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from registry import keys
+from registry.clock import steady
 from registry.connection import AWAY, Redis, script
 
 
@@ -14,6 +15,22 @@ class Allowance:
 
     most: float
     rate: float
+
+
+class Bucket:
+    """One allowance that is this process's alone, whether Redis answers or not."""
+
+    def __init__(self, allowance: Allowance) -> None:
+        self._allowance, self._full = allowance, 0.0
+
+    def take(self, cost: float) -> float:
+        """As `Throttle.take`."""
+        now, rate = steady(), self._allowance.rate
+        after = max(self._full, now) + cost / rate
+        wait = after - self._allowance.most / rate - now
+        if wait <= 0:
+            self._full = after
+        return max(0.0, wait)
 
 
 class Throttle:

@@ -6,15 +6,17 @@ them as JSON Schema, and what a misspelt field is called in that schema is sugge
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any, cast
 
 from pydantic import BaseModel, ValidationError
 
-from registry.clean import clean
 from registry.connector import ConnectorConfig, ConnectorMetadata
 from registry.errors import InvalidConfig
+
+_FIELD = re.compile(r"[A-Za-z_-]{1,32}")
 
 Schema = dict[str, Any]
 """JSON Schema, draft 2020-12: nested plain data."""
@@ -42,10 +44,19 @@ def problems(error: ValidationError, model: type[BaseModel], *above: str) -> str
     return "; ".join(_sentences(error, model, above))
 
 
+def place(path: Iterable[str | int]) -> str:
+    """Where something is wrong, as ``auth.bearer.token``; what cannot be meant as a field's name may be a secret.
+
+    >>> place(["settings", "required_scopes", 0]), place(["auth", "hunter2"])
+    ('settings.required_scopes.0', 'auth.…')
+    """
+    return ".".join(str(part) if isinstance(part, int) or _FIELD.fullmatch(part) else "…" for part in path)
+
+
 def _sentences(error: ValidationError, model: type[BaseModel], above: Iterable[str]) -> Iterator[str]:
     for row in error.errors(include_input=False, include_url=False):
         where = [str(part) for part in row["loc"]]
-        path = clean(".".join([*above, *where])) or "document"
+        path = place([*above, *row["loc"]]) or "document"
         if row["type"] == "union_tag_invalid":  # pydantic's own sentence repeats what stands there instead
             yield f"{path}.type: expected one of {row['ctx']['expected_tags']}"
             continue

@@ -7,8 +7,10 @@ the audit log.
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import secrets
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated, cast
 from urllib.parse import urlsplit
@@ -31,10 +33,13 @@ from registry.web.site import Site, site_of
 
 log = structlog.get_logger(__name__)
 
+LONG = 25.0
+"""Seconds a long-poll may wait."""
+
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 DENIALS = Allowance(most=10, rate=0.1)
-"""Refusals of one address that are written into the audit log; others are only answered."""
+"""Refusals of one token or address that are written into the audit log; others are only answered."""
 
 _bearer = HTTPBearer(auto_error=False, description="A token of `connectors tokens create`.")
 _cookie = APIKeyCookie(name="session", auto_error=False, description="A browser's session, made by `POST /login`.")
@@ -130,6 +135,7 @@ async def identified(request: Request, token: str | None) -> Caller | None:
     if grant is None:
         return None
     if request.method not in SAFE and not same_origin(request):
+        await denied(site, request, "a page of another site", Caller(grant, session))
         raise Problem(403, "cross_site", "a page of another site may not do this with your session")
     return Caller(grant, session)
 
@@ -160,6 +166,19 @@ def may(right: Right) -> Callable[[Request, Caller], Awaitable[Caller]]:
         return asked
 
     return checked
+
+
+async def holding(request: Request, asked: Asked) -> AsyncIterator[None]:
+    """A dependency: one token may hold half of the connections there can be, in streams and long-polls. Else 429."""
+    site, who = site_of(request), asked.grant.id
+    if site.held[who] >= site.parts.settings.api_connections // 2:
+        raise too_many(LONG)
+    site.held[who] += 1
+    try:
+        yield
+    finally:
+        site.held[who] -= 1
+        site.held += Counter()  # who holds nothing is forgotten
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,21 +230,34 @@ async def _require(request: Request, asked: Caller, right: Right) -> None:
 
 
 async def denied(site: Site, request: Request, why: str, asked: Caller | None = None) -> None:
-    """Write down that somebody was turned away; of one address only so many, or anybody could fill the log."""
-    address = request.client.host if request.client else "unknown"
-    if await site.parts.throttle.take(f"denied:{address}", 1, DENIALS):
+    """Write down that somebody was turned away; of one token or address only so many, or the log could be filled."""
+    actor = asked.name if asked else f"address:{_address(request)}"
+    if (site.known if asked else site.strangers).take(1):
         return
-    actor = asked.name if asked else f"address:{address}"
-    where = f"{request.method} {clean(request.url.path, limit=100)}"
+    if await site.parts.throttle.take(f"denied:{actor}", 1, DENIALS):
+        return
+    where = f"{request.method} {clean(request.scope['path'], limit=100)}"
     await site.parts.audit.record(
         Action.ACCESS_DENIED, actor=actor, tenant=asked.grant.tenant if asked else None, request=where, why=why
     )
 
 
+def _address(request: Request) -> str:
+    """Where a request comes from; of IPv6 the network, since whoever has one address there has all of them."""
+    try:
+        found = ipaddress.ip_address(request.client.host if request.client else "")
+    except ValueError:
+        return "unknown"
+    return str(found) if found.version == 4 else str(ipaddress.ip_network((found, 64), strict=False))
+
+
 def _cost(request: Request) -> float:
+    path = request.scope["path"]
+    if path == "/metrics":
+        return 10
     if request.method in SAFE:
         return 1
-    return 10 if request.url.path.endswith(("/check", "/test")) else 5
+    return 10 if path.endswith(("/check", "/test")) else 5
 
 
 def _unauthorized(detail: str) -> Problem:

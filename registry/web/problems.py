@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from math import ceil
 
-import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -18,6 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from registry.clean import clean
+from registry.connection import RedisError
 from registry.errors import (
     CacheUnavailable,
     ConflictError,
@@ -33,13 +33,12 @@ from registry.errors import (
     StoreUnavailable,
     UnknownConnector,
 )
-
-log = structlog.get_logger(__name__)
+from registry.validation import place
 
 MEDIA_TYPE = "application/problem+json"
 
-RETRY_AFTER = "5"
-"""Seconds after which to come again when a server of ours is away."""
+RETRY = {"Retry-After": "5"}
+"""The header that tells when to come again when a server of ours is away."""
 
 
 class Problem(Exception):
@@ -88,6 +87,16 @@ _STATUS: tuple[tuple[type[RegistryError], int, str], ...] = (
 )
 
 
+_UNREPEATED = {
+    "unknown_connector": "no connector of that name is registered: GET /v1/connectors tells which there are",
+    "invalid_id": "this is spelled like no connector's or tenant's id",
+}
+"""What is said instead of a sentence that repeats what the client sent."""
+
+MOST_ERRORS = 20
+"""Wrong fields that are told."""
+
+
 def document(problem: Problem, **more: object) -> Response:
     """The answer that tells `problem`."""
     body = {
@@ -105,7 +114,7 @@ def of_error(error: RegistryError) -> Problem:
     """The problem that an error of ours is to a client."""
     for kind, status, code in _STATUS:
         if isinstance(error, kind):
-            return Problem(status, code, str(error), headers={"Retry-After": RETRY_AFTER} if status == 503 else None)
+            return Problem(status, code, _UNREPEATED.get(code, str(error)), headers=RETRY if status == 503 else None)
     return Problem(500, "internal", "something of ours failed: its log tells what")
 
 
@@ -120,11 +129,14 @@ def install(app: FastAPI) -> None:
     async def _ours(_: Request, error: RegistryError) -> Response:
         return document(of_error(error))
 
+    @app.exception_handler(RedisError)
+    async def _away(_: Request, error: RedisError) -> Response:
+        return document(of_error(CacheUnavailable(f"Redis did not answer ({type(error).__name__}): try again")))
+
     @app.exception_handler(RequestValidationError)
     async def _invalid(_: Request, error: RequestValidationError) -> Response:
         errors = [
-            {"field": clean(".".join(str(part) for part in row["loc"])), "message": clean(str(row["msg"]))}
-            for row in error.errors()
+            {"field": place(row["loc"]), "message": clean(str(row["msg"]))} for row in error.errors()[:MOST_ERRORS]
         ]
         told = "; ".join(f"{row['field']}: {row['message']}" for row in errors[:5])
         return document(Problem(422, "invalid_request", told or "the request cannot be used"), errors=errors)
@@ -133,8 +145,3 @@ def install(app: FastAPI) -> None:
     async def _http(_: Request, error: HTTPException) -> Response:
         code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
         return document(Problem(error.status_code, code, str(error.detail), headers=error.headers))
-
-    @app.exception_handler(Exception)
-    async def _unforeseen(request: Request, error: Exception) -> Response:
-        log.error("request_failed", method=request.method, path=clean(request.url.path), exc_info=error)
-        return document(Problem(500, "internal", "something of ours failed: its log tells what"))

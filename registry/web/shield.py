@@ -8,10 +8,14 @@ from __future__ import annotations
 import asyncio
 import re
 
+import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from registry.clean import clean
 from registry.web.problems import Problem, document
+
+log = structlog.get_logger(__name__)
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; font-src 'self'; "
@@ -49,30 +53,52 @@ class Shield:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        exchange = _Exchange(receive, send, self._most, secure=scope["scheme"] == "https")
+        exchange = _Exchange(scope, receive, send, self._most)
         try:
             async with asyncio.timeout(self._seconds) as exchange.deadline:
-                exchange.admit(Headers(scope=scope).get("content-length", "0"))
-                await self._app(scope, exchange.receive, exchange.send)
-        except (Problem, TimeoutError) as error:
+                exchange.admit()
+                asked = {**scope, "method": "GET"} if exchange.bare else scope
+                await self._app(asked, exchange.receive, exchange.send)
+        except Exception as error:
             if exchange.begun:
                 raise
-            refused = error if isinstance(error, Problem) else exchange.late(self._seconds)
-            await document(refused)(scope, receive, exchange.send)
+            await document(self._refusal(error, exchange, scope))(scope, receive, exchange.send)
+
+    def _refusal(self, error: Exception, exchange: _Exchange, scope: Scope) -> Problem:
+        if isinstance(error, Problem):
+            return error
+        if isinstance(error, TimeoutError) and exchange.deadline.expired():
+            return exchange.late(self._seconds)
+        log.error("request_failed", method=scope["method"], path=clean(scope["path"]), exc_info=error)
+        return Problem(500, "internal", "something of ours failed: its log tells what")
+
+
+def refusing(problem: Problem) -> ASGIApp:
+    """An application that answers everybody with `problem`."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        answer = document(problem)
+        answer.headers.update(HEADERS)
+        await answer(scope, receive, send)
+
+    return app
 
 
 class _Exchange:
-    """One request and its answer."""
+    """One request and its answer. `bare`: it asks for the answer's head alone, which is made as for a GET."""
 
     deadline: asyncio.Timeout
 
-    def __init__(self, receive: Receive, send: Send, most: int, *, secure: bool) -> None:
-        self._receive, self._send, self._most, self._secure = receive, send, most, secure
-        self.begun, self._received, self._whole = False, 0, False
+    def __init__(self, scope: Scope, receive: Receive, send: Send, most: int) -> None:
+        headers = Headers(scope=scope)
+        self._receive, self._send, self._most, self._secure = receive, send, most, scope["scheme"] == "https"
+        self.begun, self.bare, self._received = False, scope["method"] == "HEAD", 0
+        self._length = headers.get("content-length", "0")
+        self._whole = self._length == "0" and "transfer-encoding" not in headers
 
-    def admit(self, length: str) -> None:
+    def admit(self) -> None:
         """Raise `Problem` for a body that is announced to be too large."""
-        if not _LENGTH.fullmatch(length) or int(length) > self._most:
+        if not _LENGTH.fullmatch(self._length) or int(self._length) > self._most:
             raise self._too_large()
 
     async def receive(self) -> Message:
@@ -96,13 +122,18 @@ class _Exchange:
             headers.setdefault("Cache-Control", "no-store")
             if self._secure:
                 headers.setdefault("Strict-Transport-Security", _YEAR)
+        elif self.bare:
+            return
         await self._send(message)
+        if self.bare:
+            await self._send({"type": "http.response.body"})
 
     def late(self, seconds: float) -> Problem:
         """Whose fault it is that there was no answer in time."""
         if self._whole:
             return Problem(503, "timeout", f"there was no answer within {seconds:g} s: try again later")
-        return Problem(408, "timeout", f"the request was not here within {seconds:g} s: send it faster")
+        told = f"the request was not here within {seconds:g} s: send it faster"
+        return Problem(408, "timeout", told, headers={"Connection": "close"})
 
     def _too_large(self) -> Problem:
         told = f"a request may have {self._most} bytes at most"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -16,13 +17,16 @@ from registry.errors import StoreUnavailable
 from registry.facade import ConnectorRegistry
 from registry.feed import Feed
 from registry.survey import Surveyor
-from registry.throttle import Allowance
+from registry.throttle import Allowance, Bucket
 from registry.web.kept import Kept
 
 if TYPE_CHECKING:
     from registry.bootstrap import Parts
 
 log = structlog.get_logger(__name__)
+
+DENIALS = Allowance(most=200, rate=1)
+"""Refusals that one process writes down: who has many addresses or tokens fills no log either."""
 
 Exposition = Callable[[], Awaitable[bytes]]
 """The text of ``/metrics``."""
@@ -37,9 +41,13 @@ class Site:
     registry: ConnectorRegistry = field(init=False)
     feed: Feed = field(init=False)
     surveyor: Surveyor = field(init=False)
+    _exposing: asyncio.Future[bytes] | None = field(default=None, init=False)
     allowance: Allowance = field(init=False)
-    streams: Counter[str] = field(default_factory=Counter)
-    """Open streams by token."""
+    held: Counter[str] = field(default_factory=Counter)
+    """Streams and long-polls by token."""
+    strangers: Bucket = field(default_factory=lambda: Bucket(DENIALS))
+    known: Bucket = field(default_factory=lambda: Bucket(DENIALS))
+    """How many more refusals, of nobody known and of tokens, are written down whether Redis answers or not."""
     kept: Kept = field(default_factory=Kept)
 
     def __post_init__(self) -> None:
@@ -53,6 +61,14 @@ class Site:
             await self.parts.access.copy()
         except (*AWAY, StoreUnavailable) as error:
             log.warning("tokens_not_copied", error=type(error).__name__)
+
+    async def exposed(self) -> bytes | None:
+        """The text of ``/metrics``, made once for all who ask at a time; None: there is none. Raises `AWAY`."""
+        if self.exposition is None:
+            return None
+        if self._exposing is None or self._exposing.done():
+            self._exposing = asyncio.ensure_future(self.exposition())
+        return await asyncio.shield(self._exposing)
 
     async def close(self) -> None:
         """End what runs in the background, and close every connection."""

@@ -37,10 +37,18 @@ def answer(body: object, status: int = 200, headers: Mapping[str, str] | None = 
 
 def conditional(request: Request, body: object, tag: str, status: int = 200) -> Response:
     """JSON with its ETag, or 304 where the client has it already."""
-    headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
     if matches(request.headers.get("if-none-match"), tag):
-        return Response(status_code=304, headers=headers)
-    return answer(body, status, headers)
+        return unchanged(tag)
+    return answer(body, status, _tagged(tag))
+
+
+def unchanged(tag: str) -> Response:
+    """304: what `tag` names is still what there is."""
+    return Response(status_code=304, headers=_tagged(tag))
+
+
+def _tagged(tag: str) -> dict[str, str]:
+    return {"ETag": tag, "Cache-Control": "private, no-cache"}
 
 
 def matches(header: str | None, tag: str) -> bool:

@@ -178,6 +178,8 @@ def _completed(document: Mapping[str, Any], before: StoredConfig | None) -> Mapp
     kept = {name for name, value in auth.items() if value == str(KEPT)}
     if not kept:
         return document
+    if before and (document.get("base_url") or None) != before.config.base_url:
+        raise InvalidConfig(f"auth.{min(kept)}: a secret is kept for the address it was given for: give it anew")
     known = dict(before.config.secrets()) if before and before.config.auth.type == auth.get("type") else {}
     missing = sorted(kept - known.keys())
     if missing:

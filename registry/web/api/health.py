@@ -15,8 +15,8 @@ from registry.health import REASONS, HealthStatus, Reason, Status
 from registry.pages import Wanted
 from registry.roles import Right
 from registry.web.api import schemas
-from registry.web.api.answers import answer, conditional, counted, failures, tag_of
-from registry.web.guard import Asked, Caller, ConnectorPath, OfTenant, may, pair_of, seen, within
+from registry.web.api.answers import answer, conditional, counted, failures, tag_of, unchanged
+from registry.web.guard import LONG, Asked, Caller, ConnectorPath, OfTenant, holding, may, pair_of, seen, within
 from registry.web.site import Site, site_of
 
 router = APIRouter(tags=["health"])
@@ -75,6 +75,7 @@ async def of_tenant(request: Request, of: Annotated[OfTenant, Depends(within(Rig
 @router.get(
     "/v1/tenants/{tenant}/connectors/{connector}/health",
     responses={200: {"model": schemas.Verdict}, 304: {"description": "as you know it"}, **failures(403, 404)},
+    dependencies=[Depends(holding)],
 )
 async def of_pair(
     request: Request,
@@ -82,7 +83,7 @@ async def of_pair(
     of: Annotated[OfTenant, Depends(within(Right.READ))],
     max_age: MaxAge = None,
     version: Annotated[int | None, Query(ge=0, description="The version you know: waits for another one.")] = None,
-    wait: Annotated[float, Query(ge=0, le=25, description="Seconds to wait for it, at most.")] = 0,
+    wait: Annotated[float, Query(ge=0, le=LONG, description="Seconds to wait for it, at most.")] = 0,
 ) -> Response:
     """One verdict. 200 whatever it is; 304 where `If-None-Match` names it, or `version` is still the newest."""
     site, pair = site_of(request), pair_of(of, connector)
@@ -93,7 +94,7 @@ async def of_pair(
         status = await _status(site, pair.connector, pair.tenant)
     tag = tag_of(status)
     if version is not None and status.version == version:
-        return Response(status_code=304, headers={"ETag": tag})
+        return unchanged(tag)
     if max_age is not None and status.age is not None and status.age > max_age and not status.stale:
         status = replace(
             status,

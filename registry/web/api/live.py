@@ -5,23 +5,24 @@ https://html.spec.whatwg.org/multipage/server-sent-events.html
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from functools import lru_cache
 from typing import Annotated
 
+import msgspec
 from fastapi import APIRouter, Depends, Header, Query, Request
-from fastapi.sse import EventSourceResponse, ServerSentEvent
+from fastapi.sse import EventSourceResponse, format_sse_event
 from starlette.responses import Response
 
 from registry.clock import steady
 from registry.errors import NotConfigured
-from registry.feed import News, as_dict
+from registry.feed import IncidentChange, as_dict
 from registry.roles import Right
 from registry.watch import Gap, Transition
 from registry.web.api import schemas
-from registry.web.api.answers import answer, failures
-from registry.web.guard import Caller, OfTenant, may, within
-from registry.web.problems import too_many
+from registry.web.api.answers import Documented, answer, failures
+from registry.web.guard import LONG, Caller, OfTenant, holding, may, within
 from registry.web.site import Site, site_of
 
 router = APIRouter(prefix="/v1", tags=["transitions"])
@@ -35,30 +36,46 @@ LOOK = 0.1
 MOST = 1_000
 """Transitions of one such answer."""
 
-Resume = Annotated[str | None, Header(max_length=64, description="Where to go on: the `id` of the last event.")]
-After = Annotated[str | None, Query(max_length=64, description="Where to go on: an earlier answer's `after`.")]
-Wait = Annotated[float, Query(ge=0, le=25, description="Seconds to wait for news, at most.")]
+NOTHING = format_sse_event(comment="nothing new")
+GAP = format_sse_event(event="gap", data_str="{}")
+
+SENT_ON = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+"""A proxy is to pass each event on at once."""
+
+STREAM: Documented = {
+    200: {
+        "description": "events, until the client goes",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    }
+}
+HELD = [Depends(holding)]
+
+Resume = Annotated[str | None, Header(max_length=128, description="Where to go on: the `id` of the last event.")]
+After = Annotated[str | None, Query(max_length=128, description="Where to go on: an earlier answer's `after`.")]
+Wait = Annotated[float, Query(ge=0, le=LONG, description="Seconds to wait for news, at most.")]
 
 
-@router.get("/transitions/stream", response_class=EventSourceResponse, responses=failures(403))
+@router.get("/transitions/stream", responses=STREAM | failures(403), dependencies=HELD)
 async def everybody(
     request: Request, asked: Annotated[Caller, Depends(may(Right.READ))], last_event_id: Resume = None
-) -> AsyncIterator[ServerSentEvent]:
+) -> EventSourceResponse:
     """Every tenant's transitions, and incidents: events `transition`, `incident`, and `gap` (read everything anew)."""
-    async for event in _events(request, asked, None, last_event_id):
-        yield event
+    return EventSourceResponse(_events(site_of(request), asked, None, last_event_id), headers=SENT_ON)
 
 
-@router.get("/tenants/{tenant}/transitions/stream", response_class=EventSourceResponse, responses=failures(403, 404))
+@router.get("/tenants/{tenant}/transitions/stream", responses=STREAM | failures(403, 404), dependencies=HELD)
 async def one_tenant(
     request: Request, of: Annotated[OfTenant, Depends(within(Right.READ))], last_event_id: Resume = None
-) -> AsyncIterator[ServerSentEvent]:
+) -> EventSourceResponse:
     """One tenant's transitions: events `transition`, and `gap` (read its verdicts anew)."""
-    async for event in _events(request, of.caller, of.tenant, last_event_id):
-        yield event
+    return EventSourceResponse(_events(site_of(request), of.caller, of.tenant, last_event_id), headers=SENT_ON)
 
 
-@router.get("/tenants/{tenant}/transitions", responses={200: {"model": schemas.TransitionPoll}, **failures(403, 404)})
+@router.get(
+    "/tenants/{tenant}/transitions",
+    responses={200: {"model": schemas.TransitionPoll}, **failures(403, 404)},
+    dependencies=HELD,
+)
 async def poll(
     request: Request, of: Annotated[OfTenant, Depends(within(Right.READ))], after: After = None, wait: Wait = 0
 ) -> Response:
@@ -67,44 +84,37 @@ async def poll(
     if not await site.parts.cache.configured(of.tenant):
         raise NotConfigured("there is no such tenant, or it is not yours to see")
     items: list[dict[str, object]] = []
-    ends = steady() + wait
-    async with aclosing(site.feed.listen(of.tenant, after=after, quiet=LOOK)) as news:
+    ends, seal = steady() + wait, site.feed.bookmarks.seal
+    position = await site.feed.bookmarks.open(of.tenant, after) if after else None
+    async with aclosing(site.feed.listen(of.tenant, after=position, quiet=LOOK)) as news:
         async for one in news:
             if isinstance(one, Gap):
-                return answer({"items": [], "gap": True, "after": await site.feed.now(of.tenant)})
+                position = await site.feed.now(of.tenant)
+                return answer({"items": [], "gap": True, "after": seal(of.tenant, position)})
             if isinstance(one, Transition):
                 items.append(as_dict(one))
-                after = one.position
+                position = one.position
             if len(items) >= MOST or (one is None and (items or steady() >= ends)):
                 break
-    return answer({"items": items, "gap": False, "after": after})
+    return answer({"items": items, "gap": False, "after": position and seal(of.tenant, position)})
 
 
-async def _events(
-    request: Request, asked: Caller, tenant: str | None, after: str | None
-) -> AsyncIterator[ServerSentEvent]:
-    site, looked = site_of(request), steady()
-    with _held(site, asked):
-        yield ServerSentEvent(comment="transitions follow", retry=2_000)
-        async with aclosing(site.feed.listen(tenant, after=after, quiet=QUIET)) as news:
-            async for one in news:
-                if steady() - looked >= QUIET:
-                    looked = steady()
-                    if not await _still(site, asked):
-                        return
-                yield ServerSentEvent(comment="nothing new") if one is None else _event(one)
-
-
-@contextmanager
-def _held(site: Site, asked: Caller) -> Iterator[None]:
-    """One token may hold half of the streams there can be. Raises `Problem` (429) beyond that."""
-    if site.streams[asked.grant.id] >= site.parts.settings.api_connections // 2:
-        raise too_many(QUIET)
-    site.streams[asked.grant.id] += 1
-    try:
-        yield
-    finally:
-        site.streams[asked.grant.id] -= 1
+async def _events(site: Site, asked: Caller, tenant: str | None, after: str | None) -> AsyncIterator[bytes]:
+    bookmarks, looked = site.feed.bookmarks, steady()
+    if tenant is not None:
+        await bookmarks.refresh()
+        after = await bookmarks.open(tenant, after) if after else None
+    yield format_sse_event(comment="transitions follow", retry=2_000)
+    async with aclosing(site.feed.listen(tenant, after=after, quiet=QUIET)) as news:
+        async for one in news:
+            if steady() - looked >= QUIET:
+                looked = steady()
+                if not await _still(site, asked):
+                    return
+            if one is None or isinstance(one, Gap):
+                yield NOTHING if one is None else GAP
+            else:
+                yield _event(one, one.position if tenant is None else bookmarks.seal(tenant, one.position))
 
 
 async def _still(site: Site, asked: Caller) -> bool:
@@ -112,8 +122,17 @@ async def _still(site: Site, asked: Caller) -> bool:
     return await site.parts.access.by_id(asked.grant.id) == asked.grant
 
 
-def _event(news: News) -> ServerSentEvent:
-    if isinstance(news, Gap):
-        return ServerSentEvent(event="gap", data={})
+def _event(news: Transition | IncidentChange, id_: str) -> bytes:
     kind = "transition" if isinstance(news, Transition) else "incident"
-    return ServerSentEvent(event=kind, id=news.position, data=as_dict(news))
+    spelled = _spelled(news) if isinstance(news, Transition) else _encoded(news)
+    return format_sse_event(event=kind, id=id_, data_str=spelled)
+
+
+@lru_cache(maxsize=1_000)
+def _spelled(news: Transition) -> str:
+    """A transition as JSON: once for all who hear of it."""
+    return _encoded(news)
+
+
+def _encoded(news: Transition | IncidentChange) -> str:
+    return msgspec.json.encode(as_dict(news)).decode()

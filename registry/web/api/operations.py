@@ -21,7 +21,7 @@ from registry.roles import Right
 from registry.web.api import schemas
 from registry.web.api.answers import answer, failures
 from registry.web.guard import Asked, Caller, may, seen
-from registry.web.problems import Problem, not_found
+from registry.web.problems import not_found
 from registry.web.site import Site, site_of
 
 router = APIRouter(prefix="/v1")
@@ -156,8 +156,8 @@ async def audit(
     scope = tenant if tenant is not None else asked.grant.tenant
     if scope is not None:
         await seen(request, scope, asked, Right.AUDIT)
-    elif not asked.may(Right.AUDIT):
-        raise Problem(403, "forbidden", f"a {asked.grant.role.value} may not audit: use a token that may")
+    else:
+        await may(Right.AUDIT)(request, asked)
     records = await site_of(request).parts.audit.sink.latest(limit, tenant=scope)
     return answer({"items": [told(record, whole=asked.grant.tenant is None) for record in records]})
 

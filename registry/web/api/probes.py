@@ -48,10 +48,10 @@ async def readyz(request: Request) -> Response:
 )
 async def metrics(request: Request, _: Annotated[Caller, Depends(may(Right.READ))]) -> Response:
     """What the publisher pushes, for direct scraping, with a token. See docs/metrics.md."""
-    exposition = site_of(request).exposition
-    if exposition is None:
-        raise Problem(404, "no_metrics", "this process serves no metrics: `connectors metrics` does")
     try:
-        return Response(await exposition(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
+        text = await site_of(request).exposed()
     except AWAY as error:
         raise CacheUnavailable(f"Redis did not answer ({type(error).__name__}): old gauges are never served") from error
+    if text is None:
+        raise Problem(404, "no_metrics", "this process serves no metrics: `connectors metrics` does")
+    return Response(text, media_type=CONTENT_TYPE_PLAIN_0_0_4)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
 
 from registry.health import Fault, Reason, Status, StepStatus
 from registry.roles import Right, Role
@@ -20,14 +21,17 @@ class _Answer(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class ProblemDetails(BaseModel):
+class ProblemDetails(_Answer):
     """A problem document (RFC 9457); `code` is a stable word for programs."""
 
-    type: str
+    type: Literal["about:blank"]
     title: str
     status: int
     code: str
     detail: str
+    errors: Annotated[
+        list[dict[Literal["field", "message"], str]] | SkipJsonSchema[None], Field(description="With `invalid_request`.")
+    ] = None
 
 
 class Step(_Answer):
@@ -136,7 +140,7 @@ class ConnectorList(_Answer):
     items: list[Connector]
 
 
-class Manifest(BaseModel):
+class Manifest(_Answer):
     """A connector's manifest, and the JSON Schema of its configurations."""
 
     manifest: dict[str, Any]
@@ -274,7 +278,7 @@ class RevisionList(_Answer):
 
 
 class AuditPage(_Answer):
-    """Audit records in their order. `head` is the newest record's number and hash: keep it to find out tampering."""
+    """Audit records in their order."""
 
     items: list[dict[str, Any]]
 
