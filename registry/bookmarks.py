@@ -21,7 +21,7 @@ from registry.connection import AWAY, Redis
 KEEP = 2.0
 """Seconds a process believes the key that it last read."""
 
-_NONCE = 12
+_NONCE, _LENGTH = 12, 32  # bytes; no position is longer, and all are told alike
 
 
 class Bookmarks:
@@ -43,17 +43,14 @@ class Bookmarks:
                 self._cipher = AESGCM(key)
 
     def seal(self, tenant: str, position: str) -> str:
-        """The bookmark of a position."""
-        nonce = os.urandom(_NONCE)
-        return base64.urlsafe_b64encode(
-            nonce + self._cipher.encrypt(nonce, position.encode(), tenant.encode())
-        ).decode()
+        """The bookmark of a position, with the key that was there at the last `refresh`."""
+        nonce, padded = os.urandom(_NONCE), position.ljust(_LENGTH).encode()
+        return base64.urlsafe_b64encode(nonce + self._cipher.encrypt(nonce, padded, tenant.encode())).decode()
 
-    async def open(self, tenant: str, bookmark: str) -> str | None:
+    def open(self, tenant: str, bookmark: str) -> str | None:
         """The position of a bookmark; None if it is not this tenant's, or older than the key."""
-        await self.refresh()
         try:
             sealed = base64.urlsafe_b64decode(bookmark)
-            return self._cipher.decrypt(sealed[:_NONCE], sealed[_NONCE:], tenant.encode()).decode()
+            return self._cipher.decrypt(sealed[:_NONCE], sealed[_NONCE:], tenant.encode()).decode().rstrip()
         except (ValueError, InvalidTag):
             return None

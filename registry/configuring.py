@@ -6,6 +6,7 @@ brings the change in from the store.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 
 import structlog
@@ -38,10 +39,15 @@ def parse_config(pair: Pair, document: Mapping[str, object] | ConnectorConfig) -
     if isinstance(document, ConnectorConfig):
         return document
     try:
-        return ConnectorConfig.model_validate(document)
+        config = ConnectorConfig.model_validate(document)
+        json.dumps(config.settings, ensure_ascii=False, allow_nan=False).encode()
     except ValidationError as error:
         told = problems(error, ConnectorConfig)
-        raise InvalidConfig(f"tenant {pair.tenant}, connector {pair.connector}: {told}") from None
+    except ValueError:
+        told = "settings: numbers must be finite, and text UTF-8"
+    else:
+        return config
+    raise InvalidConfig(f"tenant {pair.tenant}, connector {pair.connector}: {told}")
 
 
 class Configurations:

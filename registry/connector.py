@@ -25,6 +25,13 @@ if TYPE_CHECKING:
     from registry.check import CheckSession
     from registry.health import Reason
 
+LATEST = 253_402_300_799
+"""The last second that can be told: the end of the year 9999."""
+
+MOST_CHECKS = 1_000_000
+"""Checks an hour that a budget may speak of: more than any pair ever has."""
+
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _REFERENCE = re.compile(r"(env|file|gcp|enc)://\S+")
 
 
@@ -40,7 +47,7 @@ _SECRETS = (SecretRef, SecretStr)
 def _read_secret(value: object) -> SecretRef | SecretStr:
     if isinstance(value, _SECRETS):
         return value
-    if isinstance(value, str) and value:
+    if isinstance(value, str) and value and not _SURROGATE.search(value):
         return SecretRef(value) if _REFERENCE.fullmatch(value) else SecretStr(value)
     raise ValueError("give a secret reference (env://…, file://…, gcp://…, enc://…) or the secret as text")
 
@@ -76,7 +83,7 @@ class OAuth2Auth(_Strict):
 
     type: Literal["oauth2"] = "oauth2"
     access_token: Secret
-    expires_at: int | None = None
+    expires_at: Annotated[int, Field(ge=0, le=LATEST)] | None = None
 
 
 class ServiceAccountAuth(_Strict):
@@ -115,7 +122,7 @@ class ConnectorConfig(_Strict):
     label: str | None = Field(default=None, max_length=200)
     settings: dict[str, JsonValue] = Field(default_factory=dict)
     interval: Annotated[float, Field(ge=1, le=86_400)] | None = None
-    budget: Annotated[int, Field(ge=1)] | None = None
+    budget: Annotated[int, Field(ge=1, le=MOST_CHECKS)] | None = None
 
     @field_validator("base_url")
     @classmethod

@@ -86,6 +86,7 @@ class Feed:
         self._streams = {keys.events(shard): shard for shard in range(parts.settings.shards)}
         self._listeners: set[Listener] = set()
         self._task: asyncio.Task[None] | None = None
+        self._begun = asyncio.Event()
         self.bookmarks = Bookmarks(parts.redis)
         """Positions as tenants are told them."""
 
@@ -98,6 +99,9 @@ class Feed:
         """
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._read())
+        with suppress(TimeoutError):
+            async with asyncio.timeout(quiet):
+                await self._begun.wait()
         listener = Listener(tenant)
         self._listeners.add(listener)
         try:
@@ -137,6 +141,7 @@ class Feed:
                 if tail is None:
                     at = await ends(redis, [*self._streams, keys.INCIDENT_LOG])
                     tail = Tail(redis, at, wait=self._parts.settings.stream_wait)
+                    self._begun.set()
                     self._tell([Gap("")])  # whoever listens already has not been told anything yet
                 found = await tail.read()
             except AWAY:
@@ -158,7 +163,7 @@ class Feed:
     def _one(self, entry: Entry) -> News | None:
         try:
             return self._read_one(entry)
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, LookupError, TypeError, AttributeError):
             return Gap("")  # another version's: that something happened is all that can be told
 
     def _read_one(self, entry: Entry) -> News | None:

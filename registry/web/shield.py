@@ -62,6 +62,7 @@ class Shield:
         except Exception as error:
             if exchange.begun:
                 raise
+            exchange.over = True
             await document(self._refusal(error, exchange, scope))(scope, receive, exchange.send)
 
     def _refusal(self, error: Exception, exchange: _Exchange, scope: Scope) -> Problem:
@@ -85,14 +86,17 @@ def refusing(problem: Problem) -> ASGIApp:
 
 
 class _Exchange:
-    """One request and its answer. `bare`: it asks for the answer's head alone, which is made as for a GET."""
+    """One request and its answer. `bare`: it asks for the answer's head alone, which is made as for a GET.
+
+    `over`: the application has ended without an answer, and its deadline with it.
+    """
 
     deadline: asyncio.Timeout
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, most: int) -> None:
         headers = Headers(scope=scope)
         self._receive, self._send, self._most, self._secure = receive, send, most, scope["scheme"] == "https"
-        self.begun, self.bare, self._received = False, scope["method"] == "HEAD", 0
+        self.begun, self.over, self.bare, self._received = False, False, scope["method"] == "HEAD", 0
         self._length = headers.get("content-length", "0")
         self._whole = self._length == "0" and "transfer-encoding" not in headers
 
@@ -114,7 +118,7 @@ class _Exchange:
         """Some of the answer, with the headers."""
         if message["type"] == "http.response.start":
             self.begun = True
-            if not self.deadline.expired():
+            if not self.over:
                 self.deadline.reschedule(None)
             headers = MutableHeaders(scope=message)
             for name, value in HEADERS.items():

@@ -84,26 +84,27 @@ async def poll(
     if not await site.parts.cache.configured(of.tenant):
         raise NotConfigured("there is no such tenant, or it is not yours to see")
     items: list[dict[str, object]] = []
-    ends, seal = steady() + wait, site.feed.bookmarks.seal
-    position = await site.feed.bookmarks.open(of.tenant, after) if after else None
+    ends, bookmarks = steady() + wait, site.feed.bookmarks
+    await bookmarks.refresh()
+    position = bookmarks.open(of.tenant, after) if after else None
     async with aclosing(site.feed.listen(of.tenant, after=position, quiet=LOOK)) as news:
         async for one in news:
             if isinstance(one, Gap):
                 position = await site.feed.now(of.tenant)
-                return answer({"items": [], "gap": True, "after": seal(of.tenant, position)})
+                return answer({"items": [], "gap": True, "after": bookmarks.seal(of.tenant, position)})
             if isinstance(one, Transition):
                 items.append(as_dict(one))
                 position = one.position
             if len(items) >= MOST or (one is None and (items or steady() >= ends)):
                 break
-    return answer({"items": items, "gap": False, "after": position and seal(of.tenant, position)})
+    return answer({"items": items, "gap": False, "after": position and bookmarks.seal(of.tenant, position)})
 
 
 async def _events(site: Site, asked: Caller, tenant: str | None, after: str | None) -> AsyncIterator[bytes]:
     bookmarks, looked = site.feed.bookmarks, steady()
     if tenant is not None:
         await bookmarks.refresh()
-        after = await bookmarks.open(tenant, after) if after else None
+        after = bookmarks.open(tenant, after) if after else None
     yield format_sse_event(comment="transitions follow", retry=2_000)
     async with aclosing(site.feed.listen(tenant, after=after, quiet=QUIET)) as news:
         async for one in news:

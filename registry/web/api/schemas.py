@@ -21,6 +21,9 @@ class _Answer(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+Wrong = Annotated[list[dict[Literal["field", "message"], str]], Field(description="With `invalid_request`.")]
+
+
 class ProblemDetails(_Answer):
     """A problem document (RFC 9457); `code` is a stable word for programs."""
 
@@ -29,9 +32,7 @@ class ProblemDetails(_Answer):
     status: int
     code: str
     detail: str
-    errors: Annotated[
-        list[dict[Literal["field", "message"], str]] | SkipJsonSchema[None], Field(description="With `invalid_request`.")
-    ] = None
+    errors: Wrong | SkipJsonSchema[None] = None
 
 
 class Step(_Answer):
