@@ -5,6 +5,7 @@ The store is the truth and is written first. `Noticeboard.copy` brings a copy th
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 from typing import Generic, TypeVar
 
@@ -38,17 +39,26 @@ class Copies(Generic[T]):
     def __init__(self, redis: Redis, key: str, kind: type[T]) -> None:
         self._redis, self._key, self._kind = redis, key, kind
         self._posted: Posted[T] = Posted(0, ())
-        self._read = float("-inf")
+        self._read, self._first = float("-inf"), asyncio.Lock()
         self.ever = False
         """Was a copy ever read? While it was not, having no notices means nothing."""
 
     async def current(self) -> tuple[T, ...]:
         """All notices; what was last known while Redis is away or has lost its copy."""
+        if self.ever:
+            await self._look()
+        else:
+            async with self._first:  # until there is something to go on with, all wait for the one who looks
+                await self._look()
+        return self._posted.notices
+
+    async def _look(self) -> None:
         if steady() - self._read > KEEP:
             self._read = steady()
-            with suppress(*AWAY):
+            try:
                 await self.read()
-        return self._posted.notices
+            except AWAY:
+                self._read = steady()  # it may have taken long to find out
 
     async def read(self) -> tuple[T, ...]:
         """All notices as they are now. Raises as redis-py does."""

@@ -97,6 +97,8 @@ class _Exchange:
         headers = Headers(scope=scope)
         self._receive, self._send, self._most, self._secure = receive, send, most, scope["scheme"] == "https"
         self.begun, self.over, self.bare, self._received = False, False, scope["method"] == "HEAD", 0
+        self._refusal: Problem | None = None
+        self._instead = b"" if self.bare else None
         self._length = headers.get("content-length", "0")
         self._whole = self._length == "0" and "transfer-encoding" not in headers
 
@@ -111,12 +113,17 @@ class _Exchange:
         self._received += len(message.get("body", b""))
         self._whole = not message.get("more_body", False)
         if self._received > self._most:
-            raise self._too_large()
+            self._refusal = self._too_large()
+            raise self._refusal
         return message
 
     async def send(self, message: Message) -> None:
         """Some of the answer, with the headers."""
         if message["type"] == "http.response.start":
+            if self._refusal is not None:  # who read the body took it for one that is spoilt
+                answer = document(self._refusal)
+                message = {**message, "status": answer.status_code, "headers": answer.raw_headers}
+                self._instead = bytes(answer.body)
             self.begun = True
             if not self.over:
                 self.deadline.reschedule(None)
@@ -126,11 +133,11 @@ class _Exchange:
             headers.setdefault("Cache-Control", "no-store")
             if self._secure:
                 headers.setdefault("Strict-Transport-Security", _YEAR)
-        elif self.bare:
+        elif self._instead is not None:
             return
         await self._send(message)
-        if self.bare:
-            await self._send({"type": "http.response.body"})
+        if self._instead is not None:
+            await self._send({"type": "http.response.body", "body": self._instead})
 
     def late(self, seconds: float) -> Problem:
         """Whose fault it is that there was no answer in time."""

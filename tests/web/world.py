@@ -7,7 +7,7 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 from aiohttp import ClientResponse, ClientTimeout
 
@@ -18,6 +18,7 @@ from registry.health import Reason
 from registry.ids import Pair
 from registry.recording import Outcome
 from registry.roles import Role
+from registry.stores import StoredConfig
 from tests.fixtures_history import verdict
 from tests.fixtures_vendors import demo_config
 from tests.fixtures_web import Api
@@ -171,6 +172,7 @@ async def soon(answer: asyncio.Future[Told] | asyncio.Task[Told]) -> Told:
         return await answer
 
 
-def sealed(stored: object) -> str:
+def sealed(stored: StoredConfig) -> str:
     """The sealed token of a stored configuration."""
-    return cast("str", str(stored.config.auth.token))  # type: ignore[attr-defined]  # of a bearer's
+    ((_, reference),) = stored.config.secrets()
+    return str(reference)
