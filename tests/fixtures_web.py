@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 from aiohttp import ClientResponse, ClientSession
@@ -52,7 +52,10 @@ class Api:
             return answer
 
 
-StartApi = Callable[[Settings], Awaitable[Api]]
+class StartApi(Protocol):
+    """Starts a server; unless it is not to be `reconciled`, Redis is then believed to know who is configured."""
+
+    async def __call__(self, settings: Settings, *, reconciled: bool = True) -> Api: ...
 
 
 @pytest.fixture
@@ -60,7 +63,7 @@ async def start_api() -> AsyncIterator[StartApi]:
     """Starts servers, which end with the test."""
     running: list[tuple[Any, asyncio.Task[None], ClientSession]] = []
 
-    async def start(settings: Settings) -> Api:
+    async def start(settings: Settings, *, reconciled: bool = True) -> Api:
         parts = assemble(settings)
 
         async def text() -> bytes:
@@ -74,7 +77,8 @@ async def start_api() -> AsyncIterator[StartApi]:
         while not served.started:
             assert not task.done(), task.exception()
             await asyncio.sleep(0.005)
-        await parts.reconciler.run()  # from now on Redis is believed to know who is configured
+        if reconciled:
+            await parts.reconciler.run()
         http = ClientSession()
         running.append((served, task, http))
         return Api(f"http://127.0.0.1:{listening.getsockname()[1]}", parts, app.state.site, http)

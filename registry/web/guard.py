@@ -245,10 +245,12 @@ async def denied(site: Site, request: Request, why: str, asked: Caller | None = 
 def _address(request: Request) -> str:
     """Where a request comes from; of IPv6 the network, since whoever has one address there has all of them."""
     try:
-        found = ipaddress.ip_address(request.client.host if request.client else "")
+        found = ipaddress.ip_address((request.client.host if request.client else "").partition("%")[0])
     except ValueError:
         return "unknown"
-    return str(found) if found.version == 4 else str(ipaddress.ip_network((found, 64), strict=False))
+    if isinstance(found, ipaddress.IPv6Address):
+        return str(found.ipv4_mapped or ipaddress.IPv6Network((found, 64), strict=False))
+    return str(found)
 
 
 def _cost(request: Request) -> float:

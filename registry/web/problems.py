@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from math import ceil
 
+import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -34,6 +35,8 @@ from registry.errors import (
     UnknownConnector,
 )
 from registry.validation import place
+
+log = structlog.get_logger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -87,11 +90,13 @@ _STATUS: tuple[tuple[type[RegistryError], int, str], ...] = (
 )
 
 
-_UNREPEATED = {
+_INSTEAD = {
     "unknown_connector": "no connector of that name is registered: GET /v1/connectors tells which there are",
+    "store_unavailable": "the store does not answer: nothing was written, try again",
+    "secret_store_unavailable": "the secret store does not answer, or is not configured here: nothing was written",
     "invalid_id": "this is spelled like no connector's or tenant's id",
 }
-"""What is said instead of a sentence that repeats what the client sent."""
+"""What is said instead of a sentence that repeats what the client sent, or tells where our own things are."""
 
 MOST_ERRORS = 20
 """Wrong fields that are told."""
@@ -114,7 +119,9 @@ def of_error(error: RegistryError) -> Problem:
     """The problem that an error of ours is to a client."""
     for kind, status, code in _STATUS:
         if isinstance(error, kind):
-            return Problem(status, code, _UNREPEATED.get(code, str(error)), headers=RETRY if status == 503 else None)
+            if status == 503:
+                log.warning("unavailable", code=code, error=str(error))
+            return Problem(status, code, _INSTEAD.get(code, str(error)), headers=RETRY if status == 503 else None)
     return Problem(500, "internal", "something of ours failed: its log tells what")
 
 
