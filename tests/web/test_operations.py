@@ -126,7 +126,9 @@ async def test_incidents_are_for_those_who_see_everybody(world: World) -> None:
     for path in ("/v1/incidents", "/v1/incidents/log"):
         refused = await world.ask("GET", path, Role.ADMIN, OWN)
         assert (refused.status, refused.body["code"]) == (403, "tenant_scoped")
-    assert (await world.ask("GET", "/v1/incidents/log?before=x")).status == 422
+    assert (await world.ask("GET", "/v1/incidents/log?before=0-00")).body == {"items": [], "before": None}
+    for position in ("x", "1", "٣-٣", "1-1-1"):
+        assert (await world.ask("GET", f"/v1/incidents/log?before={position}")).status == 422
 
 
 async def test_the_audit_log_of_a_tenant_is_its_own_without_the_chain(world: World) -> None:

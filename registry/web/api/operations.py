@@ -29,7 +29,7 @@ router = APIRouter(prefix="/v1")
 MOST = 200
 """Entries of one answer."""
 
-Before = Annotated[str | None, Query(pattern=r"^\d{1,16}-\d{1,16}$", description="An earlier answer's `before`.")]
+Before = Annotated[str | None, Query(pattern=r"^[0-9]{1,16}-[0-9]{1,16}$", description="An earlier answer's `before`.")]
 Reading = Annotated[Caller, Depends(may(Right.READ))]
 
 
@@ -73,6 +73,8 @@ async def opened(site: Site) -> list[Any]:
 
 async def logged(site: Site, before: str | None, limit: int) -> list[dict[str, object]]:
     """Entries of the incidents' log, the newest first, as the API shows them. Raises `CacheUnavailable`."""
+    if before is not None and not before.strip("0-"):
+        return []  # nothing is before the beginning, and Redis refuses to look
     try:
         last = f"({before}" if before else "+"
         found = await site.parts.redis.xrevrange(keys.INCIDENT_LOG, last, "-", count=limit)
