@@ -204,6 +204,21 @@ def test_a_second_up_and_a_down_without_one(cli: Cli) -> None:
     assert (ran.code, f"runs here already (process {os.getpid()})" in ran.err) == (2, True)
 
 
+def test_the_supervised_process_of_a_name_comes_first_whatever_its_number(tmp_path: Path) -> None:
+    """As after a worker's new child has got a lower number than the worker, or a killed worker has left a child."""
+    directory = RunDirectory(tmp_path)
+    marked = {**os.environ, leftovers.MARK: str(directory.path)}
+    supervisor = f"{leftovers.NAME}=worker sleep 99 & echo $!; wait"
+    with (
+        subprocess.Popen(["sleep", "99"], env={**marked, leftovers.NAME: "worker"}) as left,
+        subprocess.Popen(["sh", "-c", supervisor], env=marked, stdout=subprocess.PIPE, text=True) as parent,
+    ):
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        assert [process.pid for process in leftovers.by_name(directory)["worker"]] == [child, left.pid]
+        assert leftovers.end(directory, patience=2) == 3
+
+
 def test_what_a_killed_run_has_left_is_found_and_ended(cli: Cli) -> None:
     directory = RunDirectory(cli.directory / ".run")
     directory.prepare()

@@ -24,14 +24,19 @@ def processes(directory: RunDirectory) -> Iterator[psutil.Process]:
 
 
 def by_name(directory: RunDirectory) -> dict[str, list[psutil.Process]]:
-    """The processes of each supervised name, the oldest (the parent of the others) first."""
+    """The processes of each supervised name, supervisord's own child (the parent of the others) first.
+
+    Process ids tell nothing of age: they begin anew, and what a killed parent has left is older than its successor.
+    """
     found: dict[str, list[psutil.Process]] = {}
+    supervisors: set[int] = set()
     for process in processes(directory):
-        name = _variable(process, NAME)
-        if name:
+        if name := _variable(process, NAME):
             found.setdefault(name, []).append(process)
+        else:
+            supervisors.add(process.pid)
     for group in found.values():
-        group.sort(key=lambda process: process.pid)
+        group.sort(key=lambda process: (_parent(process) not in supervisors, process.pid))
     return found
 
 
@@ -55,6 +60,13 @@ def _signal(group: list[psutil.Process], send: Callable[[psutil.Process], None])
             send(process)
         except psutil.NoSuchProcess:
             continue
+
+
+def _parent(process: psutil.Process) -> int | None:
+    try:
+        return process.ppid()
+    except psutil.Error:
+        return None
 
 
 def _variable(process: psutil.Process, name: str) -> str | None:
