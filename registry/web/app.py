@@ -9,19 +9,14 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 
 from registry.versions import framework_version
-from registry.web import problems
-from registry.web.api import configurations, connectors, health, live, operations, probes
-from registry.web.dashboard import badges, overview, rendering, session, statics, tenants
-from registry.web.dashboard import connectors as connector_pages
-from registry.web.dashboard import operations as operation_pages
+from registry.web import api, dashboard, problems
+from registry.web.dashboard import rendering
+from registry.web.dashboard.statics import Assets
 from registry.web.shield import Shield
 from registry.web.site import Exposition, Site
 
 if TYPE_CHECKING:
     from registry.bootstrap import Parts
-
-ROUTERS = (probes, health, connectors, configurations, operations, live)
-PAGES = (session, overview, tenants, connector_pages, operation_pages, badges)
 
 
 def create_app(parts: Parts, *, exposition: Exposition | None = None) -> FastAPI:
@@ -49,9 +44,9 @@ def create_app(parts: Parts, *, exposition: Exposition | None = None) -> FastAPI
         redirect_slashes=False,
     )
     app.state.site = site
-    for module in (*ROUTERS, *PAGES):
-        app.include_router(module.router)
-    app.mount("/static", statics.Assets())
+    for router in (*api.ROUTERS, *dashboard.ROUTERS):
+        app.include_router(router)
+    app.mount("/static", Assets())
     problems.install(app)
     rendering.install(app)
     app.add_middleware(Shield, most=parts.settings.api_body, seconds=parts.settings.api_timeout)

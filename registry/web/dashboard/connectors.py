@@ -18,9 +18,10 @@ from registry.ids import connector_id
 from registry.recording import LATENCY_BUCKETS_MS
 from registry.status_pages import status_reports
 from registry.trend import trends
-from registry.web.api.operations import announced, logged, opened
+from registry.web.api.incidents import logged, opened
+from registry.web.api.maintenance import announced
 from registry.web.dashboard.drawing import sparkline, strip
-from registry.web.dashboard.operations import episodes
+from registry.web.dashboard.incidents import episodes
 from registry.web.dashboard.overview import OLD, STREAM, current
 from registry.web.dashboard.rendering import PageRoute, page, told
 from registry.web.dashboard.troubles import causes

@@ -17,7 +17,8 @@ from registry.maintenance import Window
 from registry.status_pages import StatusReport, status_reports
 from registry.survey import Survey
 from registry.trend import Minute, trends
-from registry.web.api.operations import announced, opened
+from registry.web.api.incidents import opened
+from registry.web.api.maintenance import announced
 from registry.web.dashboard.drawing import Drawing, sparkline
 from registry.web.dashboard.heat import Asked as Wanted
 from registry.web.dashboard.heat import heat

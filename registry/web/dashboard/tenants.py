@@ -19,7 +19,8 @@ from registry.roles import Right
 from registry.stores import StoredConfig
 from registry.web.api.configurations import shown
 from registry.web.api.health import check as check_now
-from registry.web.api.operations import announced, opened
+from registry.web.api.incidents import opened
+from registry.web.api.maintenance import announced
 from registry.web.dashboard.drawing import Strip, bar, strip
 from registry.web.dashboard.overview import title_of
 from registry.web.dashboard.rendering import PageRoute, page, redirect
