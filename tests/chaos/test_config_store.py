@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from google.cloud.firestore_v1 import Client
 
 from registry.errors import StoreUnavailable
 from registry.health import Reason
 from registry.ids import Pair
 from tests.chaos.faults import redis_flushed, until_read
-from tests.chaos.rig import TENANTS, Rig, eventually
+from tests.chaos.rig import TENANTS, WAIT, Rig, eventually
 from tests.fixtures_firestore import FirestoreEmulator, free_port, required_jar
 from tests.fixtures_redis import RedisServer, redis_binary
 from worker.demo.tenants import demo_tenants
@@ -43,6 +44,9 @@ class StoreRig(Rig):
         super().run(role, **environment)
         if role == "firestore" and self.emulator is not None:
             eventually("the emulator answers", self.emulator.answers)
+            client = Client("warming-up")  # a cold emulator's first write may take longer than the store waits
+            client.document("ping/ping").set({}, timeout=WAIT)
+            client.close()  # type: ignore[no-untyped-call]  # Google's client leaves it untyped
 
     def everything(self) -> dict[Pair, dict[str, object]]:
         """Every tenant's configurations, as they are at the beginning."""
