@@ -58,8 +58,8 @@ class Visitor:
 
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    """`connectors up --demo`, at the demo's own pace."""
-    running = started(tmp_path_factory.mktemp("up"), TENANTS, **DEMO_PACE)
+    """`connectors up --demo`, at the demo's own pace; an incident is over soon after its cause."""
+    running = started(tmp_path_factory.mktemp("up"), TENANTS, **DEMO_PACE, INCIDENT_WINDOW="20")
     eventually("the table", lambda: " healthy " in running.shown())
     yield running
     running.run("down")
