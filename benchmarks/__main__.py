@@ -31,6 +31,7 @@ LISTED = (
     "growth",
     "memory",
     "publishing",
+    "api",
 )  # fmt: skip
 """The modules that are run, in this order."""
 

@@ -55,10 +55,16 @@ class Seen:
     """What was measured."""
 
     gets: list[float] = field(default_factory=list)
-    told: list[float] = field(default_factory=list)
+    heard: list[tuple[int, float]] = field(default_factory=list)
+    """The verdict's version of each transition that a client was told, and when: perhaps before its maker knew it."""
     failed: int = 0
     turned: dict[int, float] = field(default_factory=dict)
     """When each transition was made, by the verdict's version."""
+
+    @property
+    def told(self) -> list[float]:
+        """Seconds from each transition until each client was told."""
+        return [at - self.turned[version] for version, at in self.heard if version in self.turned]
 
 
 def figures(*, short: bool) -> list[Figure]:
@@ -159,9 +165,7 @@ async def _listen(http: aiohttp.ClientSession, path: str, seen: Seen, ready: asy
             if line.startswith(b"event: gap"):
                 ready.release()
             elif line.startswith(b"data: {") and len(line) > len(b"data: {}\n"):
-                now, version = time.perf_counter(), json.loads(line[6:])["version"]
-                if version in seen.turned:
-                    seen.told.append(now - seen.turned[version])
+                seen.heard.append((json.loads(line[6:])["version"], time.perf_counter()))
 
 
 async def _ask(http: aiohttp.ClientSession, seen: Seen, seconds: float) -> None:
