@@ -16,7 +16,7 @@ import time
 import traceback
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -36,7 +36,9 @@ from registry.errors import RegistryError
 from registry.facade import ConnectorRegistry
 from registry.ids import Pair
 from registry.packing import unpacked
+from registry.roles import Role
 from registry.settings import load_settings
+from tests.e2e.served import served
 from tests.fixtures_firestore import free_port
 from tests.fixtures_redis import RedisServer, redis_binary
 from worker.cli import main
@@ -270,6 +272,8 @@ def test_no_marked_secret_is_found_anywhere(run: Run, capfd: pytest.CaptureFixtu
             command(run, capfd, "config", "set", "github", "spoilt.yaml", "--tenant", f"spoilt-{number}")
             Path("spoilt.yaml").unlink()
         asyncio.run(_inside(run, configured))
+        token = asyncio.run(_admitted(run))
+        run.places["API"] = served(eventually, token, configured, map(json.dumps, _spoilt_for_programs(run.marks)))
         with redis.Redis.from_url(settings.redis_url) as client:
             run.places["configurations in Redis"] = b"\n".join(_configurations(client))
             client.save()
@@ -354,6 +358,25 @@ def _spoilt(marks: Marks) -> Iterator[str]:
     yield f"auth: {{type: bearer, token: {marks.new('in broken YAML')}"
 
 
+def _spoilt_for_programs(marks: Marks) -> Iterator[object]:
+    """The same for those who write JSON."""
+    for document in _spoilt(marks):
+        with suppress(yaml.YAMLError, ValueError):
+            yield yaml.safe_load(document)
+            continue
+        yield document
+    yield {marks.new("in place of a field"): 1}
+
+
+async def _admitted(run: Run) -> str:
+    """A token of the API, which is a secret too."""
+    parts = assemble()
+    grant, token = await parts.access.create(Role.ADMIN, actor="test")
+    await parts.aclose()
+    run.marks.texts["API token"] = token.get_secret_value().removeprefix(f"crt_{grant.id}_")
+    return token.get_secret_value()
+
+
 async def _inside(run: Run, configured: Mapping[str, Mapping[str, Mapping[str, object]]]) -> None:
     """What a program of somebody's own sees: metrics, statuses, exceptions, reprs."""
     parts = assemble()
@@ -389,7 +412,7 @@ def _require_the_search_would_find(run: Run, configured: Mapping[str, Mapping[st
     assert any(name.startswith(("google issued", "github issued")) for name in run.marks.texts)
     assert b'"event": "batch"' in run.places["worker.log"], "everything was logged"
     stored = "registry.db" if "registry.db" in run.places else "Firestore"
-    for place in ("dump.rdb", stored, "commands to Redis", "connectors health --json", "inside"):
+    for place in ("dump.rdb", stored, "commands to Redis", "connectors health --json", "inside", "API"):
         for tenant in configured:
             assert tenant.encode() in run.places[place], place
     statuses = cast("list[dict[str, Any]]", json.loads(run.places["connectors health --json"]))
