@@ -208,7 +208,7 @@ def test_the_supervised_process_of_a_name_comes_first_whatever_its_number(tmp_pa
     """As after a worker's new child has got a lower number than the worker, or a killed worker has left a child."""
     directory = RunDirectory(tmp_path)
     marked = {**os.environ, leftovers.MARK: str(directory.path)}
-    supervisor = f"{leftovers.NAME}=worker sleep 99 & echo $!; wait"
+    supervisor = f"{leftovers.NAME}=worker sh -c 'echo $$; exec sleep 99' & wait"  # it says so once it has its name
     with (
         subprocess.Popen(["sleep", "99"], env={**marked, leftovers.NAME: "worker"}) as left,
         subprocess.Popen(["sh", "-c", supervisor], env=marked, stdout=subprocess.PIPE, text=True) as parent,
