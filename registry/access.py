@@ -24,7 +24,7 @@ from registry.errors import InvalidConfig, NotConfigured
 from registry.health import rfc3339
 from registry.ids import tenant_id
 from registry.notes import NoteStore
-from registry.noticeboard import Copies, Noticeboard
+from registry.noticeboard import KEEP, Copies, Noticeboard
 from registry.roles import Right, Role
 
 NOTE = "access"
@@ -34,6 +34,9 @@ MOST = 2_000
 
 LONGEST_DAYS = 3_650
 """Days a token may be valid, unless it is valid until it is revoked."""
+
+NEW = 0.1
+"""Seconds for which even a token that nobody seems to have is not looked up again."""
 
 _TOKEN = re.compile(r"crt_([0-9a-f]{12})_([A-Za-z0-9_-]{43})")
 
@@ -165,14 +168,17 @@ class Access:
         spelled = _TOKEN.fullmatch(token)
         if spelled is None:
             return None
-        grant = await self.by_id(spelled[1])
-        # An unknown id is compared too, so that the time it takes does not tell which ids there are.
-        same = hmac.compare_digest(_hash(SecretStr(token)), grant.hash if grant else "0" * 64)
-        return grant if same else None
+        hashed = _hash(SecretStr(token))
+        for within in (KEEP, NEW):  # it may just have been made, by another process
+            grant = await self.by_id(spelled[1], within)
+            # An unknown id is compared too, so that the time it takes does not tell which ids there are.
+            if hmac.compare_digest(hashed, grant.hash if grant else "0" * 64):
+                return grant
+        return None
 
-    async def by_id(self, id_: str) -> Grant | None:
-        """The grant of this id, if it is valid still."""
-        current = await self._copies.current()
+    async def by_id(self, id_: str, within: float = KEEP) -> Grant | None:
+        """The grant of this id, if it is valid still, or was `within` seconds ago."""
+        current = await self._copies.current(within)
         if current is not self._current:
             self._current, self._by_id = current, {grant.id: grant for grant in current}
         grant = self._by_id.get(id_)

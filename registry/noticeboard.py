@@ -43,17 +43,17 @@ class Copies(Generic[T]):
         self.ever = False
         """Was a copy ever read? While it was not, having no notices means nothing."""
 
-    async def current(self) -> tuple[T, ...]:
-        """All notices; what was last known while Redis is away or has lost its copy."""
+    async def current(self, within: float = KEEP) -> tuple[T, ...]:
+        """All notices as they were at most `within` seconds ago; what was last known while Redis is away."""
         if self.ever:
-            await self._look()
+            await self._look(within)
         else:
             async with self._first:  # until there is something to go on with, all wait for the one who looks
-                await self._look()
+                await self._look(within)
         return self._posted.notices
 
-    async def _look(self) -> None:
-        if steady() - self._read > KEEP:
+    async def _look(self, within: float) -> None:
+        if steady() - self._read > within:
             self._read = steady()
             try:
                 await self.read()

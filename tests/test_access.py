@@ -47,6 +47,18 @@ async def test_a_revoked_token_is_worthless_in_another_process(parts: Parts, set
         await parts.access.revoke(grant.id, actor="ann")
 
 
+async def test_a_token_that_another_process_makes_is_good_at_once(
+    parts: Parts, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = assemble(settings)
+    await parts.access.create(Role.READER, actor="ann")
+    assert await other.access.known(), "it has just looked"
+    monkeypatch.setattr("registry.access.NEW", 0.0)
+    grant, token = await parts.access.create(Role.READER, actor="ann")
+    assert await other.access.of(token.get_secret_value()) == grant
+    await other.aclose()
+
+
 async def test_a_token_ends_with_its_time(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
     _, token = await parts.access.create(Role.READER, actor="ann", days=1)
     now = parts.clock.now_ms()
