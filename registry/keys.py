@@ -112,6 +112,16 @@ def epoch(shard: int) -> str:
     return f"{PREFIX}:{{s{shard}}}:epoch"
 
 
+def walk(shard: int) -> str:
+    """String: the mark of the comparison with the store that is going on; gone when Redis lost its data meanwhile."""
+    return f"{PREFIX}:{{s{shard}}}:walk"
+
+
+def seen(shard: int, connector: str, mark: str) -> str:
+    """Set with a TTL: the tenants that a comparison with the store has met."""
+    return f"{PREFIX}:{{s{shard}}}:seen:{connector}:{mark}"
+
+
 def events(shard: int) -> str:
     """Stream of transitions."""
     return f"{PREFIX}:{{s{shard}}}:events"

@@ -27,6 +27,7 @@ from registry.pace import Pace, spread
 from registry.schedule import Entry, Schedule, Scheduled
 from registry.settings import Settings
 from registry.stores import Change, Changes, TenantConfigStore
+from registry.walk import Walk, Walks
 
 log = structlog.get_logger(__name__)
 
@@ -48,8 +49,8 @@ class Reconciler:
         settings: Settings,
     ) -> None:
         self._redis, self._schedule, self._store = redis, schedule, store
-        self._catalog, self._endpoints, self._clock, self._settings = catalog, endpoints, clock, settings
-        self._pace = Pace.of(settings)
+        self._endpoints, self._clock, self._settings = endpoints, clock, settings
+        self._pace, self._walks = Pace.of(settings), Walks(redis, catalog, shards=schedule.shards)
 
     async def run(self) -> Mapping[str, int]:
         """One round: what changed, and a part of comparing everything if that is due or Redis lost its data.
@@ -62,13 +63,14 @@ class Reconciler:
         now, refill = await self._calibrate()
         at = await self._progress()
         changed = await self._follow(at["cursor"], now) if "cursor" in at else 0
-        if refill and at.get("refill") != "1":
-            at = await self._begin(now, refill=True)
-        elif "walk" not in at and now - int(at.get("full_ms", 0)) > self._full_every(at) * 1000:
-            at = await self._begin(now, refill=False)
+        walk = Walk.of(at)
+        if refill and not (walk and walk.refill):
+            walk = await self._walks.begin(now, refill=True)
+        elif walk is None and now - int(at.get("full_ms", 0)) > self._full_every(at) * 1000:
+            walk = await self._walks.begin(now, refill=False)
         done, lost = {"changed": changed}, int(at.get("lost", 0))
-        if "walk" in at:
-            compared = dict(await self._compare(at, now))
+        if walk:
+            compared = dict(await self._compare(walk, now, before=lost > 0))
             lost = compared.pop("lost", lost)
             done = {**compared, "changed": compared["changed"] + changed}
         await self._endpoints.schedule_checks()
@@ -94,60 +96,45 @@ class Reconciler:
         return self._clock.now_ms(), None in epochs
 
     async def _progress(self) -> dict[str, str]:
-        """How far earlier rounds have come: `cursor` of the changes, `full_ms`, `lost`; `walk`, `refill`, `from_ms`."""
+        """How far earlier rounds have come: `cursor` of the changes, `full_ms`, `lost`, and what `Walk.of` reads."""
         wire = cast("Mapping[bytes, bytes]", await self._redis.hgetall(keys.CURSOR))
         return {name.decode(): value.decode() for name, value in wire.items()}
 
-    async def _begin(self, now: int, *, refill: bool) -> dict[str, str]:
-        """Begin to compare everything. After a loss of data nothing is due at once, or all would be."""
-        await self._redis.delete(*[_seen(shard, name) for shard, name in self._places()])
-        begun: dict[EncodableT, EncodableT] = {"walk": "", "refill": str(int(refill)), "from_ms": str(now)}
-        await self._redis.hset(keys.CURSOR, mapping=begun)
-        return await self._progress()
+    async def _compare(self, walk: Walk, now: int, *, before: bool) -> Mapping[str, int]:
+        """Go on entering whatever the store has; at its end take out the rest, and say that the index is complete.
 
-    async def _compare(self, at: Mapping[str, str], now: int) -> Mapping[str, int]:
-        """Go on entering whatever the store has; at its end take out the rest, and say that the index is complete."""
-        started, changed, cursor, more = steady(), 0, at["walk"] or None, True
+        `before`: the store had lost pairs at the last comparison.
+        """
+        started, changed, more = steady(), 0, True
         while more:
-            page = await self._store.changes_since(cursor)
-            changed += await self._apply(page, now, spread_out=at["refill"] == "1")
-            await self._mark(page)
-            cursor, more = page.cursor, page.more
-            await self._redis.hset(keys.CURSOR, "walk", cursor)
+            page = await self._store.changes_since(walk.cursor)
+            changed += await self._apply(page, now, spread_out=walk.refill)
+            further = await self._walks.advance(walk, page)
+            if further is None:
+                return await self._in_vain(walk, changed)
+            walk, more = further, page.more
             if more and steady() - started > ROUND:
                 log.info("reconciling", changed=changed)
                 return {"changed": changed}
-        strangers, met = await self._strangers()
-        before = int(at.get("lost", 0)) > 0
+        strangers, met = await self._walks.strangers(walk)
         lost = len(strangers) if await is_lost(self._store, strangers, met, before=before) else 0
         removed = 0 if lost or before else sum([await self._remove_unknown(pair) for pair in strangers])
         await self._endpoints.schedule_checks()  # they are in the index too: without them it is not complete
-        async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.delete(*[_seen(shard, name) for shard, name in self._places()])
-            for shard in range(self._schedule.shards):
-                pipe.set(keys.epoch(shard), now, nx=True)
-            pipe.hset(keys.CURSOR, "full_ms", str(now))
-            pipe.hset(keys.CURSOR, "cursor", str(cursor))
-            pipe.hset(keys.CURSOR, "lost", str(lost))
-            pipe.hdel(keys.CURSOR, "walk", "refill", "from_ms")
-            await pipe.execute()
+        if not await self._walks.complete(walk, now):
+            return await self._in_vain(walk, changed)
+        ended = {"full_ms": str(now), "cursor": str(walk.cursor), "lost": str(lost)}
+        await self._redis.hset(keys.CURSOR, mapping=cast("dict[EncodableT, EncodableT]", ended))
+        await self._walks.end(walk)
         if not lost:
-            await self._endpoints.forget(int(at["from_ms"]))
+            await self._endpoints.forget(walk.from_ms)
         log.info("reconciled", changed=changed, removed=removed, lost=lost)
         return {"changed": changed, "removed": removed, "lost": lost}
 
-    async def _strangers(self) -> tuple[list[Pair], int]:
-        """The scheduled pairs that the comparison has not met, and how many it has."""
-        strangers, met = list[Pair](), 0
-        for shard, name in self._places():
-            found = cast("list[bytes]", await self._redis.zdiff([keys.due(shard, name), _seen(shard, name)]))
-            strangers += [pair for tenant in found if not (pair := Pair(name, tenant.decode())).is_service]
-            met += int(await self._redis.scard(_seen(shard, name)))
-        return strangers, met
-
-    def _places(self) -> list[tuple[int, str]]:
-        """Every shard with every connector."""
-        return [(shard, name) for shard in range(self._schedule.shards) for name in self._catalog.list()]
+    async def _in_vain(self, walk: Walk, changed: int) -> Mapping[str, int]:
+        """Redis lost data since this comparison began, or another one did: the next round begins anew."""
+        await self._walks.end(walk)
+        log.warning("comparison_in_vain", changed=changed)
+        return {"changed": changed}
 
     async def _remove_unknown(self, pair: Pair) -> bool:
         """Take a pair out, unless it was configured while we were comparing."""
@@ -212,15 +199,6 @@ class Reconciler:
             announce=not spread_out,
         )
 
-    async def _mark(self, changes: Changes) -> None:
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for change in changes.items:
-                if not change.deleted:
-                    shard = self._schedule.shard(change.pair)
-                    pipe.sadd(_seen(shard, change.pair.connector), change.pair.tenant)
-                    pipe.expire(_seen(shard, change.pair.connector), 3600)
-            await pipe.execute()
-
     async def _revision(self, pair: Pair) -> int:
         (scheduled,) = await self._schedule.get([pair])
         return scheduled.revision if scheduled else 0
@@ -230,8 +208,3 @@ def _is_behind(change: Change, scheduled: Scheduled) -> bool:
     """Is something scheduled that the store cannot have given to anybody since its present state?"""
     other = change.config is not None and change.config != scheduled.config
     return scheduled.revision > change.revision or change.deleted or other
-
-
-def _seen(shard: int, connector: str) -> str:
-    """Set of the tenants that a full comparison has met."""
-    return f"{keys.configs(shard, connector)}:seen"

@@ -1,3 +1,6 @@
+import itertools
+from collections.abc import Sequence
+
 import pytest
 
 from registry import keys
@@ -7,7 +10,7 @@ from registry.errors import StoreUnavailable
 from registry.health import Reason
 from registry.ids import SYSTEM, Pair
 from registry.loss import LOOK_AGAIN
-from registry.schedule import Entry
+from registry.schedule import Entry, Scheduled
 from registry.stores import Changes
 from tests.fixtures_redis import RedisServer
 from tests.test_schedule import ACME, CONFIG, GLOBEX, record
@@ -113,6 +116,7 @@ async def test_a_comparison_longer_than_a_round_goes_on_in_the_next(
         {"changed": 0},
     ]
     assert (await parts.schedule.depth(["github"]))["github"][0] == 1201
+    assert await parts.redis.keys("*:seen:*") == []
 
 
 async def test_an_index_that_is_not_filled_yet_is_not_believed(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,3 +202,55 @@ async def test_who_was_configured_while_an_empty_store_was_compared_is_no_loss(
     monkeypatch.setattr(parts.store, "changes_since", configured_meanwhile)
     assert (await parts.reconciler.run())["removed"] == 0
     assert [await scheduled(parts, ACME), await scheduled(parts, GLOBEX)] == [1, 1]
+
+
+@pytest.mark.parametrize("lost_at", [1, 2, 3], ids=["first page", "second page", "last page"])
+async def test_an_index_that_was_lost_while_it_was_compared_is_not_believed(
+    parts: Parts, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, lost_at: int
+) -> None:
+    """What was entered before is gone, and the schedule was read before: nothing tells but what Redis itself keeps."""
+    pairs = [Pair("github", f"t{n}") for n in range(1200)]
+    await parts.store.set_many([(pair, CONFIG) for pair in pairs], actor="test")
+    await parts.reconciler.run()
+    await parts.redis.hset(keys.CURSOR, "full_ms", "0")
+    known, pages = parts.schedule.get, itertools.count()  # the first one is of following changes
+
+    async def known_before_it_was_lost(pairs: Sequence[Pair]) -> list[Scheduled | None]:
+        found = await known(pairs)
+        if next(pages) == lost_at:
+            with redis_server.client() as client:
+                client.flushall()
+        return found
+
+    monkeypatch.setattr(parts.schedule, "get", known_before_it_was_lost)
+    await parts.reconciler.run()
+    assert {(await parts.cache.status(pair)).reason for pair in pairs} == {Reason.NOT_CHECKED}
+    assert (await parts.cache.status(Pair("slack", "t1"))).reason is Reason.NOT_CHECKED
+    await parts.reconciler.run()
+    assert (await parts.schedule.depth(["github"]))["github"][0] == 1201
+    assert (await parts.cache.status(Pair("slack", "t1"))).reason is Reason.NOT_CONFIGURED
+
+
+async def test_of_two_comparisons_only_the_one_that_began_after_the_loss_completes_the_index(
+    parts: Parts, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lease that keeps them apart is lost with everything else."""
+    await parts.store.set_many([(Pair("github", f"t{n}"), CONFIG) for n in range(1200)], actor="test")
+    pages, first = parts.store.changes_since, itertools.count()
+
+    async def overtaken(cursor: str | None, *, limit: int = 500) -> Changes:
+        page = await pages(cursor, limit=limit)
+        if next(first) == 1:
+            with redis_server.client() as client:
+                client.flushall()
+            monkeypatch.setattr("registry.reconcile.ROUND", 0)
+            assert await parts.reconciler.run() == {"changed": 500}, "the other one is in its middle"
+            monkeypatch.setattr("registry.reconcile.ROUND", 15)
+        return page
+
+    monkeypatch.setattr(parts.store, "changes_since", overtaken)
+    await parts.reconciler.run()
+    assert (await parts.cache.status(Pair("slack", "t1"))).reason is Reason.NOT_CHECKED
+    while not await parts.redis.exists(keys.epoch(0)):
+        await parts.reconciler.run()
+    assert (await parts.schedule.depth(["github"]))["github"][0] == 1201

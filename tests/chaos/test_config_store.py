@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from google.cloud.firestore_v1 import Client
 
+from registry import keys
 from registry.errors import StoreUnavailable
 from registry.health import Reason
 from registry.ids import Pair
@@ -57,6 +58,11 @@ class StoreRig(Rig):
         """Everybody is checked anew, whatever is broken."""
         self.watch.expect_new()
         eventually("everybody is checked", lambda: not self.watch.unhealed())
+
+    def compares(self) -> bool:
+        """Is everything being compared now?"""
+        with self.redis.client() as client:
+            return bool(client.hexists(keys.CURSOR, "walk"))
 
     def reconciles(self) -> None:
         """A round of the reconciler succeeds."""
@@ -136,3 +142,22 @@ def test_redis_loses_its_data_while_the_store_hangs(rig: StoreRig) -> None:
         rig.thaw("firestore")
     took = rig.heals()
     log.info("redis is flushed while the store hangs: readers saw %s; healed in %.1f s", dict(rig.watch.seen), took)
+
+
+@pytest.mark.long
+def test_redis_loses_its_data_while_everything_is_compared(rig: StoreRig) -> None:
+    """What was entered before is gone, so that comparison is in vain: nobody is told to be not configured by it."""
+    with rig.broken():
+        rig.proxy.delay(0.1)
+        try:
+            for _ in range(5):
+                rig.reconciles()
+                eventually("everything is compared", rig.compares)
+                with redis_flushed(rig):
+                    rig.watch.expect_new()
+        finally:
+            rig.proxy.delay(0)
+    took = rig.heals()
+    log.info("redis is flushed in comparisons: readers saw %s; healed in %.1f s", dict(rig.watch.seen), took)
+    assert "comparison_in_vain" in rig.log("publish").read_text()
+    assert "unknown/not_configured" not in rig.watch.seen
