@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from pydantic import AfterValidator
 
@@ -11,7 +11,7 @@ REDIS = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
 """Schemes that `registry.connection` reads."""
 
 BROKER = ("redis", "rediss", "redis+socket", "sentinel", "unix")
-"""Schemes that Celery reads, and redis-py's word for `redis+socket`."""
+"""Schemes that Celery reads, and redis-py's word for `redis+socket`, which is put into Celery's."""
 
 _MANY_HOSTS = ("redis+sentinel", "rediss+sentinel", "sentinel")
 
@@ -22,8 +22,13 @@ def redis_address(address: str) -> str:
 
 
 def broker_address(address: str) -> str:
-    """As `redis_address`, in Celery's spelling."""
-    return _address(address, BROKER)
+    """As `redis_address`, in Celery's spelling: `unix://` is its `redis+socket://`, `db` its `virtual_host`."""
+    parts = urlsplit(_address(address, BROKER))
+    if parts.scheme != "unix":
+        return address
+    query = dict(parse_qsl(parts.query))
+    query = {"virtual_host": query.pop("db", "0"), **query}
+    return f"redis+socket://{parts.netloc}{parts.path}?{urlencode(query)}"
 
 
 def web_address(address: str) -> str:

@@ -264,7 +264,7 @@ class Settings(BaseSettings):
             return f"redis+sentinel://{hosts}/{self.broker_master}/{first.path.strip('/') or 0}"
         if parts.scheme != "redis+socket":
             return self.broker_url
-        return f"unix://{parts.path}?db={dict(parse_qsl(parts.query)).get('virtual_host', '0')}"
+        return f"unix://{parts.netloc}{parts.path}?db={dict(parse_qsl(parts.query)).get('virtual_host', '0')}"
 
     @field_validator("metrics_tenants", mode="before")
     @classmethod

@@ -54,6 +54,22 @@ def test_every_spelling_of_a_redis_is_taken(monkeypatch: pytest.MonkeyPatch, var
     assert getattr(load_settings(env_file=None), variable.lower()) == value
 
 
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("unix:///run/redis.sock?db=3", "redis+socket:///run/redis.sock?virtual_host=3"),
+        ("unix://:word@/run/redis.sock", "redis+socket://:word@/run/redis.sock?virtual_host=0"),
+    ],
+)
+def test_a_brokers_socket_is_put_into_celerys_spelling(
+    monkeypatch: pytest.MonkeyPatch, written: str, read: str
+) -> None:
+    monkeypatch.setenv("BROKER_URL", written)
+    settings = load_settings(env_file=None)
+    assert settings.broker_url == read
+    assert settings.broker_redis_url == (written if "?" in written else f"{written}?db=0")
+
+
 def test_tables_come_from_json_and_no_address_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CHECK_INTERVALS", '{"vertex": 300}')
     monkeypatch.setenv("ROUTE_GROUPS", '{"chat": ["slack", "teams"]}')

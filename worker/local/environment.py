@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from dotenv import dotenv_values
 
+from registry.addresses import broker_address
 from registry.extras import lacking
 from registry.sentinel import is_sentinel
 from registry.settings import Settings, environment, load_settings
@@ -195,7 +196,7 @@ def other_database(url: str) -> str:
     taken = query.pop("db", None) or (parts.path.strip("/") if parts.scheme != "unix" else "") or "0"
     database = 1 if taken == "0" else 0
     if parts.scheme == "unix":
-        return f"redis+socket://{parts.path}?{urlencode({'virtual_host': database, **query})}"
+        return broker_address(f"unix://{parts.path}?{urlencode({'db': database, **query})}")
     return parts._replace(path=f"/{database}", query=urlencode(query)).geturl()
 
 
