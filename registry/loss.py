@@ -46,3 +46,17 @@ async def is_lost(store: TenantConfigStore, missing: Sequence[Pair], left: int, 
     sample = random.sample(missing, min(SAMPLE, len(missing)))
     gone = sum([await is_gone(pair, store) for pair in sample])
     return gone * 2 > len(sample) or (before and gone > 0)
+
+
+async def is_kept(store: TenantConfigStore, missing: Sequence[Pair]) -> bool:
+    """Has the store a usable configuration of a pair that was entered into the schedule and is `missing` there?
+
+    Then it was the schedule that lost it. Raises `StoreUnavailable`.
+    """
+    for pair in random.sample(missing, min(SAMPLE, len(missing))):
+        try:
+            await store.get_config(pair)
+        except (NotConfigured, InvalidConfig):
+            continue
+        return True
+    return False

@@ -6,6 +6,7 @@ before Redis lost its data.
 
 from __future__ import annotations
 
+from asyncio import gather
 from collections.abc import Mapping
 from typing import cast
 
@@ -21,7 +22,7 @@ from registry.connector import ConnectorConfig
 from registry.endpoints import Endpoints
 from registry.errors import ConflictError, InvalidConfig, NotConfigured, StoreUnavailable
 from registry.ids import Pair
-from registry.loss import LOOK_AGAIN, is_gone, is_lost
+from registry.loss import LOOK_AGAIN, is_gone, is_kept, is_lost
 from registry.overtake import overtake
 from registry.pace import Pace, spread
 from registry.schedule import Entry, Schedule, Scheduled
@@ -30,6 +31,9 @@ from registry.stores import Change, Changes, TenantConfigStore
 from registry.walk import Walk, Walks
 
 log = structlog.get_logger(__name__)
+
+REMOVED_AT_ONCE = 20
+"""Pairs that the store is asked for at a time before they are taken out."""
 
 ROUND = 15.0
 """Seconds of one round after which comparing everything waits for the next one: well within a task's time limit."""
@@ -116,9 +120,16 @@ class Reconciler:
             if more and steady() - started > ROUND:
                 log.info("reconciling", changed=changed)
                 return {"changed": changed}
-        strangers, met = await self._walks.strangers(walk)
-        lost = len(strangers) if await is_lost(self._store, strangers, met, before=before) else 0
-        removed = 0 if lost or before else sum([await self._remove_unknown(pair) for pair in strangers])
+        found = await self._walks.outcome(walk)
+        if found.kept < walk.met or await is_kept(self._store, found.missed):
+            return await self._in_vain(walk, changed)
+        strangers, removed = found.strangers, 0
+        lost = len(strangers) if await is_lost(self._store, strangers, found.kept, before=before) else 0
+        for at in range(0, 0 if lost or before else len(strangers), REMOVED_AT_ONCE):
+            removed += sum(await gather(*map(self._remove_unknown, strangers[at : at + REMOVED_AT_ONCE])))
+            if steady() - started > ROUND:
+                log.info("reconciling", changed=changed, removed=removed)
+                return {"changed": changed, "removed": removed}
         await self._endpoints.schedule_checks()  # they are in the index too: without them it is not complete
         if not await self._walks.complete(walk, now):
             return await self._in_vain(walk, changed)
@@ -131,7 +142,7 @@ class Reconciler:
         return {"changed": changed, "removed": removed, "lost": lost}
 
     async def _in_vain(self, walk: Walk, changed: int) -> Mapping[str, int]:
-        """Redis lost data since this comparison began, or another one did: the next round begins anew."""
+        """Redis lost data since this comparison began, or another one began: the next round begins anew."""
         await self._walks.end(walk)
         log.warning("comparison_in_vain", changed=changed)
         return {"changed": changed}

@@ -1,7 +1,8 @@
 """One comparison of the schedule with all the store has: how far it has come, and whom it has met.
 
-It takes as many rounds as it needs, of whichever process. In every shard it leaves a mark as it begins: a shard that
-loses its data loses the mark as well, so that none is declared complete without what was entered before.
+It takes as many rounds as it needs, of whichever process. Meanwhile Redis may lose its data, or be set back to an older
+copy. So a comparison leaves a mark in every shard as it begins, and counts whom it meets: only where the mark is still
+there, and all whom it met are too, in the notes and in the schedule, is the schedule declared complete.
 """
 
 from __future__ import annotations
@@ -32,12 +33,14 @@ class Walk:
         cursor: where the store's changes go on; None at the beginning.
         refill: it fills a schedule that was lost: nothing is due at once, or all would be.
         from_ms: when it began (Unix ms).
+        met: how many pairs it has met so far.
     """
 
     mark: str
     cursor: str | None
     refill: bool
     from_ms: int
+    met: int = 0
 
     @classmethod
     def of(cls, progress: Mapping[str, str]) -> Walk | None:
@@ -45,13 +48,26 @@ class Walk:
         if "walk" not in progress:
             return None
         mark, _, cursor = progress["walk"].partition(" ")
-        return cls(mark, cursor or None, progress.get("refill") == "1", int(progress.get("from_ms", 0)))
+        since, met = (int(progress.get(name, 0)) for name in ("from_ms", "met"))
+        return cls(mark, cursor or None, progress.get("refill") == "1", since, met)
 
     @property
     def wire(self) -> dict[EncodableT, EncodableT]:
         """Its fields in `keys.CURSOR`. Mark and place are one field, so that nobody goes on at another one's place."""
         place = f"{self.mark} {self.cursor or ''}"
-        return {"walk": place, "refill": str(int(self.refill)), "from_ms": str(self.from_ms)}
+        return {"walk": place, "refill": int(self.refill), "from_ms": self.from_ms, "met": self.met}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a comparison has found at its end: scheduled `strangers` it has not met, and whom it `missed` though it had.
+
+    `kept` says how many of those it met are still noted.
+    """
+
+    strangers: list[Pair]
+    missed: list[Pair]
+    kept: int
 
 
 class Walks:
@@ -73,31 +89,39 @@ class Walks:
 
     async def advance(self, walk: Walk, page: Changes) -> Walk | None:
         """Note whom it has met on a page, and that it goes on behind that; None when it would do so in vain."""
-        walk = replace(walk, cursor=page.cursor)
+        met = [change.pair for change in page.items if not change.deleted]
         async with self._redis.pipeline(transaction=False) as pipe:
-            for change in page.items:
-                if not change.deleted:
-                    shard = keys.shard_of(change.pair.tenant, self._shards)
-                    seen = keys.seen(shard, change.pair.connector, walk.mark)
-                    pipe.sadd(seen, change.pair.tenant)
-                    pipe.expire(seen, SEEN_TTL)
-            pipe.hset(keys.CURSOR, mapping=walk.wire)
+            for pair in met:
+                seen = keys.seen(keys.shard_of(pair.tenant, self._shards), pair.connector, walk.mark)
+                pipe.sadd(seen, pair.tenant)
+            for shard, name in self._places():
+                pipe.expire(keys.seen(shard, name, walk.mark), SEEN_TTL)
             pipe.mget([keys.walk(shard) for shard in range(self._shards)])
-            marks = (await pipe.execute())[-1]
-        return walk if all(mark == walk.mark.encode() for mark in marks) else None
+            *added, marks = await pipe.execute()
+        if any(mark != walk.mark.encode() for mark in marks):
+            return None
+        walk = replace(walk, cursor=page.cursor, met=walk.met + sum(added[: len(met)]))
+        await self._redis.hset(keys.CURSOR, mapping=walk.wire)
+        return walk
 
-    async def strangers(self, walk: Walk) -> tuple[list[Pair], int]:
-        """The scheduled pairs that it has not met, and how many it has."""
-        strangers, met = list[Pair](), 0
-        for shard, name in self._places():
-            seen = keys.seen(shard, name, walk.mark)
-            found = cast("list[bytes]", await self._redis.zdiff([keys.due(shard, name), seen]))
-            strangers += [pair for tenant in found if not (pair := Pair(name, tenant.decode())).is_service]
-            met += int(await self._redis.scard(seen))
-        return strangers, met
+    async def outcome(self, walk: Walk) -> Outcome:
+        """Whom it has met, against whom the schedule has."""
+        strangers, missed, kept = list[Pair](), list[Pair](), 0
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for shard, name in self._places():
+                due, seen = keys.due(shard, name), keys.seen(shard, name, walk.mark)
+                pipe.zdiff([due, seen])
+                pipe.zdiff([seen, due])
+                pipe.scard(seen)
+            found = await pipe.execute()
+        for (_, name), here, gone, many in zip(self._places(), found[::3], found[1::3], found[2::3], strict=True):
+            strangers += [pair for tenant in here if not (pair := Pair(name, tenant.decode())).is_service]
+            missed += [Pair(name, tenant.decode()) for tenant in gone]
+            kept += many
+        return Outcome(strangers, missed, kept)
 
     async def complete(self, walk: Walk, now: int) -> bool:
-        """Declare every shard complete that has kept what was entered since it began; is that all of them?"""
+        """Declare every shard complete that has kept the comparison's mark; is that all of them?"""
         async with self._redis.pipeline(transaction=False) as pipe:
             for shard in range(self._shards):
                 script_keys = [keys.walk(shard), keys.epoch(shard)]
@@ -105,11 +129,11 @@ class Walks:
             return all(await execute(pipe))
 
     async def end(self, walk: Walk) -> None:
-        """Forget it, in vain or not."""
-        async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.delete(*[keys.seen(shard, name, walk.mark) for shard, name in self._places()])
-            pipe.hdel(keys.CURSOR, "walk", "refill", "from_ms")
-            await pipe.execute()
+        """Forget it, in vain or not; another one that has begun since goes on."""
+        await self._redis.delete(*[keys.seen(shard, name, walk.mark) for shard, name in self._places()])
+        going_on = cast("bytes | None", await self._redis.hget(keys.CURSOR, "walk")) or b""
+        if going_on.startswith(walk.mark.encode()):
+            await self._redis.hdel(keys.CURSOR, "walk", "refill", "from_ms", "met")
 
     def _places(self) -> list[tuple[int, str]]:
         """Every shard with every connector."""

@@ -1,5 +1,6 @@
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -185,7 +186,7 @@ async def test_a_store_that_is_being_restored_has_deleted_nobody_either(parts: P
 
 async def look_again(parts: Parts) -> None:
     """Let the time pass after which a store that was lost is compared again."""
-    await parts.redis.hset(keys.CURSOR, "full_ms", str(int(parts.clock.now_ms() - LOOK_AGAIN * 1000 - 1)))
+    await parts.redis.hset(keys.CURSOR, "full_ms", str(int(parts.clock.now_ms() - LOOK_AGAIN * 1000 - 10_000)))
 
 
 async def test_who_was_configured_while_an_empty_store_was_compared_is_no_loss(
@@ -254,3 +255,90 @@ async def test_of_two_comparisons_only_the_one_that_began_after_the_loss_complet
     while not await parts.redis.exists(keys.epoch(0)):
         await parts.reconciler.run()
     assert (await parts.schedule.depth(["github"]))["github"][0] == 1201
+
+
+async def after_page(parts: Parts, monkeypatch: pytest.MonkeyPatch, number: int, then: Callable[[], None]) -> None:
+    """Run a round in which `then` happens once as the store is asked for the page after page `number` (from 1)."""
+    pages, asked = parts.store.changes_since, itertools.count()
+
+    async def asked_for(cursor: str | None, *, limit: int = 500) -> Changes:
+        if next(asked) == number:
+            then()
+        return await pages(cursor, limit=limit)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(parts.store, "changes_since", asked_for)
+        await parts.reconciler.run()
+
+
+async def test_an_index_that_was_set_back_while_it_was_filled_is_not_believed(
+    parts: Parts, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failover to a replica that is behind: the copy has the comparison's mark, and lacks its second page."""
+    pairs = [Pair("github", f"t{n}") for n in range(1600)]
+    await parts.store.set_many([(pair, CONFIG) for pair in pairs], actor="test")
+    monkeypatch.setattr("registry.reconcile.ROUND", 0)
+    await parts.reconciler.run()
+    monkeypatch.setattr("registry.reconcile.ROUND", 15)
+    with redis_server.client() as client:
+        copy = {key: client.dump(key) for key in client.scan_iter()}
+
+        def set_back() -> None:
+            client.flushall()
+            for key, dumped in copy.items():
+                client.restore(key, 0, dumped)
+
+        await after_page(parts, monkeypatch, 2, set_back)
+    assert {(await parts.cache.status(pair)).reason for pair in pairs} == {Reason.NOT_CHECKED}
+    await parts.reconciler.run()
+    assert (await parts.schedule.depth(["github"]))["github"][0] == 1601
+    assert (await parts.cache.status(Pair("slack", "t1"))).reason is Reason.NOT_CONFIGURED
+
+
+async def test_a_pair_that_the_schedule_lost_after_it_was_met_is_entered_again(
+    parts: Parts, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pairs = [Pair("github", f"t{n}") for n in range(600)]
+    lost = pairs[7]
+    await parts.store.set_many([(pair, CONFIG) for pair in pairs], actor="test")
+    shard = parts.schedule.shard(lost)
+
+    def lose() -> None:
+        with redis_server.client() as client:
+            client.zrem(keys.due(shard, lost.connector), lost.tenant)
+            client.hdel(keys.configs(shard, lost.connector), lost.tenant)
+            client.delete(keys.index(shard, lost.tenant))
+
+    await after_page(parts, monkeypatch, 1, lose)
+    assert (await parts.cache.status(lost)).reason is Reason.NOT_CHECKED
+    await parts.reconciler.run()
+    assert await scheduled(parts, lost) == 1
+
+
+async def test_a_comparison_whose_notes_are_gone_begins_anew_and_asks_for_nobody_singly(
+    parts: Parts, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They do not outlive a store that is away for an hour; whom it had met would all be strangers."""
+    await parts.store.set_many([(Pair("github", f"t{n}"), CONFIG) for n in range(1600)], actor="test")
+    monkeypatch.setattr("registry.reconcile.ROUND", 0)
+    await parts.reconciler.run()
+    monkeypatch.setattr("registry.reconcile.ROUND", 15)
+    with redis_server.client() as client:
+        client.delete(*client.scan_iter("*:seen:*"))
+    asked = AsyncMock(wraps=parts.store.get_config)
+    monkeypatch.setattr(parts.store, "get_config", asked)
+    await parts.reconciler.run()
+    assert (await parts.cache.status(Pair("slack", "t1"))).reason is Reason.NOT_CHECKED
+    assert (await parts.reconciler.run())["removed"] == 0
+    assert asked.await_count == 0
+
+
+async def test_many_who_are_taken_out_are_so_in_several_rounds(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    there, gone = ([Pair("github", f"{name}{n}") for n in range(50)] for name in ("there", "gone"))
+    await parts.store.set_many([(pair, CONFIG) for pair in there], actor="test")
+    await parts.schedule.put_many([Entry(pair, 1, CONFIG, reset=True) for pair in gone])
+    monkeypatch.setattr("registry.reconcile.ROUND", 0)
+    rounds = [await parts.reconciler.run() for _ in range(3)]
+    assert [done["removed"] for done in rounds] == [20, 20, 10]
+    assert (await parts.schedule.depth(["github"]))["github"][0] == 51
+    assert await parts.reconciler.run() == {"changed": 0, "removed": 0}
