@@ -7,6 +7,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from pydantic import SecretStr
 
@@ -24,6 +25,10 @@ class Token:
     expires_ms: int
 
 
+_Key: TypeAlias = tuple[Pair, str]
+"""A pair and the digest of its credential."""
+
+
 @dataclass(slots=True)
 class _Slot:
     token: Token | None = None
@@ -34,12 +39,14 @@ class TokenCache:
     """Keeps each pair's token until near its end. Bounded: the least recently used goes first.
 
     A token is found only by the pair it was made for and the very credential it was exchanged from, so neither
-    another tenant nor a changed credential ever gets it.
+    another tenant nor a changed credential ever gets it. Forgetting a pair costs the same however many tokens are kept:
+    it is done for each rejected credential, and for each announced change.
     """
 
     def __init__(self, limit: int = 20_000) -> None:
         self._limit = limit
-        self._slots: OrderedDict[tuple[Pair, str], _Slot] = OrderedDict()
+        self._slots: OrderedDict[_Key, _Slot] = OrderedDict()
+        self._of: dict[Pair, set[_Key]] = {}
 
     async def get(
         self, pair: Pair, credential: str, exchange: Callable[[], Awaitable[Token]], *, now_ms: int
@@ -63,20 +70,32 @@ class TokenCache:
 
     def drop(self, pair: Pair) -> None:
         """Forget the pair's tokens: its credential was refused, changed or removed."""
-        for key in [key for key in self._slots if key[0] == pair]:
+        for key in self._of.pop(pair, ()):
             del self._slots[key]
 
     def clear(self) -> None:
         """Forget every token."""
         self._slots.clear()
+        self._of.clear()
 
     def __len__(self) -> int:
         return len(self._slots)
 
     def _slot(self, pair: Pair, credential: str) -> _Slot:
         key = (pair, hashlib.sha256(credential.encode()).hexdigest())
-        slot = self._slots.setdefault(key, _Slot())
-        self._slots.move_to_end(key)
+        slot = self._slots.get(key)
+        if slot is not None:
+            self._slots.move_to_end(key)
+            return slot
+        slot = self._slots[key] = _Slot()
+        self._of.setdefault(pair, set()).add(key)
         while len(self._slots) > self._limit:
-            self._slots.popitem(last=False)
+            self._evict()
         return slot
+
+    def _evict(self) -> None:
+        key, _ = self._slots.popitem(last=False)
+        others = self._of[key[0]]
+        others.discard(key)
+        if not others:
+            del self._of[key[0]]

@@ -100,6 +100,39 @@ async def test_a_dropped_pair_loses_its_tokens_and_no_other_does() -> None:
     assert await value(cache, exchange) == "token-3"
 
 
+class Compared(Pair):
+    """A pair that counts how often it is compared with another."""
+
+    times = 0
+
+    def __eq__(self, other: object) -> bool:
+        Compared.times += 1
+        return super().__eq__(other)
+
+    __hash__ = Pair.__hash__
+
+
+async def test_dropping_a_pair_looks_at_no_other_pair(monkeypatch: pytest.MonkeyPatch) -> None:
+    cache, exchange = TokenCache(), Exchange()
+    for tenant in range(500):
+        await value(cache, exchange, pair=Pair("vertex", f"tenant-{tenant}"))
+    monkeypatch.setattr(Compared, "times", 0)
+    cache.drop(Compared("vertex", "tenant-7"))
+    assert Compared.times < 10
+    assert len(cache) == 499
+
+
+async def test_a_dropped_pair_loses_the_tokens_of_all_its_credentials() -> None:
+    cache, exchange = TokenCache(limit=3), Exchange()
+    for credential in ("evicted", "old", "new"):
+        await value(cache, exchange, credential=credential)
+    await value(cache, exchange, pair=Pair("vertex", "other"))
+    cache.drop(PAIR)
+    assert len(cache) == 1
+    cache.drop(PAIR)
+    assert await value(cache, exchange, credential="new") == "token-5"
+
+
 async def test_the_least_recently_used_token_goes_when_the_cache_is_full() -> None:
     cache, exchange = TokenCache(limit=2), Exchange()
     pairs = [Pair("vertex", name) for name in "abc"]
