@@ -19,7 +19,7 @@ from registry.errors import CacheUnavailable
 from registry.health import HealthStatus, Reason
 from registry.history import History, read
 from registry.ids import SYSTEM, Pair, connector_id, scope_id
-from registry.pages import LIMIT, Page, Wanted, chosen, questions
+from registry.pages import Page, Wanted, chosen, questions, sizes
 from registry.reading import Command, Reading, SyncReading
 from registry.record import absent, decode, glimpsed, seen
 from registry.route import Route, choose, distrust
@@ -84,16 +84,27 @@ class HealthCache:
         return _past(tenant, connectors, wires, self._clock.now_ms())
 
     async def page(self, wanted: Wanted, *, after: str = "", limit: int = 100) -> Page:
-        """The verdicts of up to `limit` tenants after the tenant `after`, in two round trips.
+        """The verdicts of up to `limit` tenants after the tenant `after`, in two round trips for each `PART` of them.
+
+        Every round trip has the reader's whole timeout: how long a page takes depends on how much it shows.
 
         Raises:
             CacheUnavailable: Redis is away, and it alone knows which tenants there are.
         """
-        began, limit = steady(), min(limit, LIMIT)
+        found: list[HealthStatus] = []
+        for size in sizes(limit):
+            part = await self._part(wanted, after, size)
+            found += part.statuses
+            if part.after is None:
+                return Page(tuple(found), None)
+            after = part.after
+        return Page(tuple(found), after)
+
+    async def _part(self, wanted: Wanted, after: str, size: int) -> Page:
         try:
-            rows = await self._reading.ask(*questions(self._shards, after, wanted.prefix, limit))
-            tenants, following = chosen(rows, limit)
-            wires = await self._ask_all([_whole(tenant, self._shards) for tenant in tenants], began) if tenants else []
+            rows = await self._reading.ask(*questions(self._shards, after, wanted.prefix, size))
+            tenants, following = chosen(rows, size)
+            wires = await self._ask_all([_whole(tenant, self._shards) for tenant in tenants]) if tenants else []
         except AWAY as error:
             raise CacheUnavailable(_sentence(error)) from error
         return Page(_selected(wanted, tenants, wires, self._clock.now_ms()), following)
@@ -147,14 +158,14 @@ class HealthView:
 
     def page(self, wanted: Wanted | None = None, *, after: str = "", limit: int = 100) -> Page:
         """The verdicts of up to `limit` tenants after the tenant `after`, see `ConnectorRegistry.page`."""
-        wanted, began, limit = wanted or Wanted(), steady(), min(limit, LIMIT)
-        try:
-            rows = self._reading.ask(*questions(self._shards, after, wanted.prefix, limit))
-            tenants, following = chosen(rows, limit)
-            wires = self._ask_all([_whole(tenant, self._shards) for tenant in tenants], began) if tenants else []
-        except AWAY as error:
-            raise CacheUnavailable(_sentence(error)) from error
-        return Page(_selected(wanted, tenants, wires, self._clock.now_ms()), following)
+        wanted, found = wanted or Wanted(), list[HealthStatus]()
+        for size in sizes(limit):
+            part = self._part(wanted, after, size)
+            found += part.statuses
+            if part.after is None:
+                return Page(tuple(found), None)
+            after = part.after
+        return Page(tuple(found), after)
 
     def healthy(self, tenant_id: str | None) -> list[str]:
         """The tenant's usable connectors (healthy or degraded), sorted; none while Redis is away."""
@@ -205,6 +216,15 @@ class HealthView:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+    def _part(self, wanted: Wanted, after: str, size: int) -> Page:
+        try:
+            rows = self._reading.ask(*questions(self._shards, after, wanted.prefix, size))
+            tenants, following = chosen(rows, size)
+            wires = self._ask_all([_whole(tenant, self._shards) for tenant in tenants]) if tenants else []
+        except AWAY as error:
+            raise CacheUnavailable(_sentence(error)) from error
+        return Page(_selected(wanted, tenants, wires, self._clock.now_ms()), following)
 
     def _named(self, tenant: str, names: tuple[str, ...]) -> dict[str, HealthStatus]:
         try:

@@ -108,6 +108,9 @@ class HealthReader:
     async def page(self, wanted: Wanted | None = None, *, after: str = "", limit: int = 100) -> Page:
         """The verdicts of many tenants, in the order of their ids, from the cache alone.
 
+        A long page is read in parts of 50 tenants, two round trips each; it is every round trip that has the
+        ``READ_TIMEOUT``, not the page.
+
         >>> from registry import Status, Wanted
         >>> async def broken(reg):
         ...     page = await reg.page(Wanted(statuses=[Status.UNHEALTHY]), limit=50)

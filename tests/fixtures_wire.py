@@ -12,10 +12,13 @@ from tests.fixtures_redis import RedisServer
 
 
 class Wire:
-    """Stands between a client and Redis, and counts how often the client speaks after Redis has answered."""
+    """Stands between a client and Redis, and counts how often the client speaks after Redis has answered.
+
+    A question of more than `most` bytes is never answered, as if Redis took for ever to collect what it asks for.
+    """
 
     def __init__(self, server: RedisServer) -> None:
-        self._server, self.turns = server, 0
+        self._server, self.turns, self.most = server, 0, 1 << 30
         self.connections: set[asyncio.Task[None]] = set()
 
     def connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -23,13 +26,14 @@ class Wire:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         answers, questions = await asyncio.open_unix_connection(str(self._server.socket))
-        answered = True
+        answered, asked = True, 0
 
         async def ask() -> None:
-            nonlocal answered
+            nonlocal answered, asked
             while data := await reader.read(1 << 16):
-                self.turns, answered = self.turns + answered, False
-                questions.write(data)
+                self.turns, asked, answered = self.turns + answered, (0 if answered else asked) + len(data), False
+                if asked <= self.most:
+                    questions.write(data)
             questions.close()
 
         async def answer() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import string
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -14,11 +15,12 @@ from hypothesis import strategies as st
 from registry import ConnectorRegistry, HealthView, Page, Wanted, keys
 from registry.bootstrap import Parts
 from registry.cache import HealthCache
+from registry.circuit import FAILURES
 from registry.clock import SharedClock
 from registry.errors import CacheUnavailable
 from registry.health import Reason, Status
 from registry.ids import SYSTEM, Pair
-from registry.pages import LIMIT, chosen
+from registry.pages import LIMIT, PART, chosen
 from registry.reading import Reading
 from registry.settings import Settings
 from tests.fixtures_redis import RedisServer
@@ -92,16 +94,84 @@ async def test_a_view_reads_the_same(registry: ConnectorRegistry, settings: Sett
     assert there.after == here.after == "acme-1"
 
 
-async def test_a_page_is_two_round_trips_however_many_there_are(
-    registry: ConnectorRegistry, settings: Settings, wire: Wire, tmp_path: Path
-) -> None:
-    reading = Reading(f"unix://{tmp_path / 'wire.sock'}?db=1", 2.0)
-    cache = HealthCache(reading, SharedClock(), shards=settings.shards)
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"unix://{tmp_path / 'wire.sock'}?db=1"
+
+
+@asynccontextmanager
+async def cache_of(url: str, timeout: float, shards: int) -> AsyncIterator[HealthCache]:
+    reading = Reading(url, timeout)
     await reading.ask(("PING",))
-    before = wire.turns
-    assert len((await cache.page(Wanted(), limit=6)).statuses) == 7
-    assert wire.turns == before + 2
-    await reading.aclose()
+    try:
+        yield HealthCache(reading, SharedClock(), shards=shards)
+    finally:
+        await reading.aclose()
+
+
+async def many(parts: Parts, tenants: int) -> list[str]:
+    """So many tenants, each with a connector that was never checked; and their names."""
+    await filled(parts)
+    names = [f"many-{n:04}" for n in range(tenants)]
+    async with parts.redis.pipeline(transaction=False) as pipe:
+        for name in names:
+            shard = keys.shard_of(name, parts.settings.shards)
+            pipe.zadd(keys.tenants(shard), {name: 0})
+            pipe.set(keys.index(shard, name), "github")
+        await pipe.execute()
+    return names
+
+
+@pytest.mark.parametrize(("limit", "parts_of_it"), [(6, 1), (PART, 1), (PART + 1, 2), (3 * PART, 3), (LIMIT, 4)])
+async def test_a_page_is_two_round_trips_for_each_part_of_it(
+    parts: Parts, settings: Settings, wire: Wire, url: str, limit: int, parts_of_it: int
+) -> None:
+    names = await many(parts, 3 * PART + 20)
+    async with cache_of(url, 2.0, settings.shards) as cache:
+        before = wire.turns
+        page = await cache.page(Wanted(), limit=limit)
+        assert wire.turns == before + 2 * parts_of_it
+    assert [status.tenant_id for status in page.statuses] == names[:limit]
+    assert page.after == (names[limit - 1] if limit < len(names) else None)
+
+
+LITTLE = 50_000
+"""Bytes of the longest question that Redis answers in time."""
+
+
+async def test_no_question_of_a_huge_page_is_huge(parts: Parts, settings: Settings, wire: Wire, url: str) -> None:
+    names, wire.most = await many(parts, LIMIT), LITTLE
+
+    def read() -> Page:
+        with HealthView(url, timeout=2.0, shards=settings.shards) as view:
+            return view.page(limit=LIMIT)
+
+    async with cache_of(url, 2.0, settings.shards) as cache:
+        here = await cache.page(Wanted(), limit=LIMIT)
+    for page in (here, await asyncio.to_thread(read)):
+        assert [status.tenant_id for status in page.statuses] == names
+        assert page.after is None
+
+
+async def test_pages_that_are_too_much_for_redis_leave_the_circuit_of_plain_reads_closed(
+    parts: Parts, settings: Settings, wire: Wire, url: str
+) -> None:
+    names, wire.most = await many(parts, PART), 5_000
+    pair = Pair("github", names[0])
+
+    def read() -> Reason:
+        with HealthView(url, timeout=0.2, shards=settings.shards) as view:
+            for _ in range(FAILURES + 1):
+                with pytest.raises(CacheUnavailable):
+                    view.page()
+            return view.status(pair.connector, pair.tenant).reason
+
+    async with cache_of(url, 0.2, settings.shards) as cache:
+        for _ in range(FAILURES + 1):
+            with pytest.raises(CacheUnavailable):
+                await cache.page(Wanted())
+        assert (await cache.status(pair)).reason is Reason.NOT_CHECKED
+    assert await asyncio.to_thread(read) is Reason.NOT_CHECKED
 
 
 async def test_nobody_asks_for_more_than_the_limit(parts: Parts) -> None:
