@@ -190,7 +190,13 @@ def _secrets(settings: Settings, trail: Trail) -> SecretResolver:
         from registry.secrets.gcp import SecretManagerSecrets
 
         sealing = SecretManagerSecrets(settings.secret_manager_project, prefix=settings.secret_manager_prefix)
-    return SecretResolver(backends, sealing=sealing, ttl=settings.secret_ttl, on_read=trail.secret_read)
+    return SecretResolver(
+        backends,
+        sealing=sealing,
+        ttl=settings.secret_ttl,
+        max_pairs=settings.secret_capacity,
+        on_read=trail.secret_read,
+    )
 
 
 def create_registry(settings: Settings | None = None) -> ConnectorRegistry:

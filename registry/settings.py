@@ -62,6 +62,9 @@ class Settings(BaseSettings):
     secret_manager_project: str | None = Field(None, description="Google Cloud project of `gcp://` secrets.")
     secret_manager_prefix: str = Field("connector-", description="How the names of our `gcp://` secrets begin.")
     secret_ttl: Seconds = Field(300.0, description="Seconds a resolved secret is kept in memory.")
+    secret_capacity: int = Field(
+        100_000, ge=1, description="Pairs whose `gcp://` and `file://` secrets one process keeps, 1 KB each and more."
+    )
 
     audit: Literal["auto", "sqlite", "firestore", "file", "memory"] = Field(
         "auto", description="Where the audit log is kept; `auto`: beside the configurations."

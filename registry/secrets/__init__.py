@@ -87,7 +87,7 @@ class SecretResolver:
         *,
         sealing: SealingBackend | None = None,
         ttl: float = 300.0,
-        max_pairs: int = 10_000,
+        max_pairs: int = 100_000,
         clock: Callable[[], float] = time.monotonic,
         on_read: Callable[[Pair], None] = lambda _: None,
     ) -> None:

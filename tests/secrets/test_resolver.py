@@ -8,12 +8,14 @@ from collections import Counter
 import pytest
 from pydantic import SecretStr
 
+from registry.bootstrap import assemble
 from registry.connector import BearerAuth, ConnectorConfig, GitHubAppAuth, SecretRef
 from registry.errors import InvalidConfig, SecretNotFound, SecretUnavailable
 from registry.ids import Pair
 from registry.secrets import SecretResolver
 from registry.secrets.encrypted import EncryptedSecrets
 from registry.secrets.env import EnvSecrets
+from registry.settings import Settings
 
 ACME = Pair("github", "acme")
 KEY = SecretStr("MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=")
@@ -182,6 +184,24 @@ async def test_the_least_recently_used_pair_is_forgotten_first() -> None:
     for pair in (a, b, a, c, a, b):
         await token(resolver, pair)
     assert vault.reads == {a: 1, b: 2, c: 1}
+
+
+async def test_how_many_pairs_secrets_are_kept_is_a_setting(settings: Settings) -> None:
+    pairs = [Pair("github", tenant) for tenant in "abc"]
+    files = [settings.secrets_dir / pair.tenant / "TOKEN" for pair in pairs]
+    for file in files:
+        file.parent.mkdir(parents=True)
+        file.write_text("old")
+    parts = assemble(settings.model_copy(update={"secret_capacity": 2}))
+    try:
+        for pair in pairs:
+            assert await token(parts.secrets, pair) == "old"
+        for file in files:
+            file.write_text("new")
+        kept = [await token(parts.secrets, pair) for pair in reversed(pairs)]
+    finally:
+        await parts.aclose()
+    assert kept == ["old", "old", "new"]
 
 
 async def test_one_pairs_secret_is_never_anothers() -> None:
