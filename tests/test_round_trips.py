@@ -9,11 +9,15 @@ import pytest
 
 from registry import keys
 from registry.bootstrap import Parts, assemble
+from registry.cache import PAIRS
+from registry.health import Fault, Reason, Verdict
 from registry.ids import Pair
+from registry.recording import Outcome
 from registry.settings import Settings
 from tests.fixtures_wire import Wire
 from tests.plugin import Plugin, plugin_config
 from worker.batch import Batch, batched
+from worker.incidents import detect
 from worker.monitor import Monitor
 
 TENANTS = [f"t{number}" for number in range(40)]
@@ -70,3 +74,24 @@ async def test_a_steady_batch_asks_the_configuration_store_for_nothing(parts: Pa
         await parts.store.delete_config(pair, actor="test")  # behind everybody's back: who asked would know
     await Monitor(parts).check_batch(batch)
     assert all(status.healthy for status in [await parts.cache.status(pair) for pair in batch.pairs()])
+
+
+async def test_looking_for_incidents_reads_the_service_checks_together(parts: Parts, wire: Wire) -> None:
+    """However many places tenants brought along, in a bounded number of questions; the last of them counts, too."""
+    places, down = [f"gitlab https://h{number}.example" for number in range(3 * PAIRS)], "https://down.example"
+    await parts.redis.hset(keys.ENDPOINTS, mapping=dict.fromkeys((*places, f"gitlab {down}"), 1))
+    await detect(parts)
+    checks = await parts.endpoints.service_checks()
+    (pair,) = (pair for pair, place in checks.items() if place.base_url == down)
+    await parts.schedule.put(pair, 1, None, base_url=down, reset=True)
+    task = await parts.schedule.task(pair)
+    assert task is not None
+    verdict = Verdict(Reason.VENDOR_ERROR, Fault.VENDOR, parts.clock.now_ms())
+    await parts.recorder.record([Outcome(task, verdict, "gitlab|down.example")])
+    before = wire.turns
+    assert [incident.endpoint for incident in await detect(parts)] == ["gitlab|down.example"]
+    many = wire.turns - before
+    await parts.redis.hdel(keys.ENDPOINTS, *places)
+    before = wire.turns
+    await detect(parts)
+    assert many - (wire.turns - before) == 3

@@ -211,7 +211,7 @@ async def _said(parts: Parts, incidents: Sequence[Incident]) -> dict[str, Status
 async def _services(parts: Parts) -> Services:
     """What the service checks say now."""
     checks = await parts.endpoints.service_checks()
-    read = {pair: await parts.cache.status(pair) for pair in checks}
+    read = await parts.cache.each(list(checks))
     own = {pair: status for pair, status in read.items() if pair.tenant == SYSTEM and status.checked_ms is not None}
     return Services(
         down=frozenset(
