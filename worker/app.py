@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -19,6 +18,7 @@ from registry.settings import Settings, load_settings
 from worker.events.deliver import Deliverer
 from worker.events.webhooks import load_webhooks
 from worker.monitor import Monitor
+from worker.owner import owner
 from worker.runtime import Runtime
 from worker.turning import Turning, role_of, turn
 
@@ -117,11 +117,6 @@ def deliverer() -> Deliverer:
         webhooks = load_webhooks(settings.webhooks_file, parts.catalog.list())
         _Process.deliverer = Deliverer(parts, webhooks, source=settings.webhooks_source, owner=owner())
     return _Process.deliverer
-
-
-def owner() -> str:
-    """This process's name in leases and signs of life; unique among those alive."""
-    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 @signals.setup_logging.connect

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from worker.app import app, deliverer, monitor, owner, runtime
+from worker.app import app, deliverer, monitor, runtime
 from worker.batch import Batch, BatchMessage
 from worker.dispatch import dispatch
 from worker.housekeeping import (
@@ -14,6 +14,7 @@ from worker.housekeeping import (
     reconcile,
     tell,
 )
+from worker.owner import owner
 from worker.ticks import begin
 
 
