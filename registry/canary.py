@@ -24,7 +24,7 @@ class Canary:
     """
 
     def __init__(self, url: str | None, *, timeout: float = 3.0) -> None:
-        self._url, self._timeout = url, timeout
+        self._url, self.timeout = url, timeout
         self._asking: asyncio.Task[bool] | None = None
         self._alive, self._asked = True, float("-inf")
 
@@ -39,7 +39,7 @@ class Canary:
         return await asyncio.shield(self._asking)
 
     async def _ask(self, url: str) -> bool:
-        timeout = aiohttp.ClientTimeout(total=self._timeout)
+        timeout = aiohttp.ClientTimeout(total=self.timeout)
         try:
             # A session of its own: a kept connection would hide that new ones cannot be made.
             async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url) as answer:

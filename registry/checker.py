@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from registry.announcing import Announcement
 from registry.canary import Canary
 from registry.catalog import Catalog, Loaded
-from registry.check import OTHERWISE, Prepare, run_check, service_check, tenant_check
+from registry.check import CLOSE_TIMEOUT, OTHERWISE, Prepare, run_check, service_check, tenant_check
 from registry.clock import SharedClock
 from registry.connector import ConnectorConfig
 from registry.deadlines import Deadlines
@@ -40,6 +40,11 @@ class Checker:
         self._catalog, self._secrets, self._http, self._tokens = catalog, secrets, http, tokens
         self._endpoints, self._board, self._canary = endpoints, board, Canary(settings.canary_url)
         self._clock, self._settings, self._deadlines = clock, settings, Deadlines()
+
+    @property
+    def longest(self) -> float:
+        """Seconds one check may take: what comes before its calls, the calls, closing the connector, our canary."""
+        return 2 * self._settings.check_timeout + CLOSE_TIMEOUT + self._canary.timeout
 
     async def check(self, scheduled: Scheduled) -> Verdict:
         """One check, to its raw verdict. Never raises, whatever the connector or the vendor does.

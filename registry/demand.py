@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from registry import keys
+from registry.clock import steady
 from registry.connection import AWAY, LockError
 from registry.errors import CacheUnavailable, SecretNotFound
 from registry.health import HealthStatus, Reason
@@ -18,8 +19,13 @@ from registry.recording import Outcome
 from registry.schedule import Scheduled, Task
 
 if TYPE_CHECKING:
+    from redis.asyncio.lock import Lock
+
     from registry.bootstrap import Parts
     from registry.connector import ConnectorConfig
+
+HOLD = 10.0
+"""Seconds after which the lock of a process that died in a check is free; who lives holds on to it."""
 
 POLL = 0.02
 """Seconds between two looks at the cache while another process makes the check we wait for."""
@@ -37,21 +43,24 @@ class Demand:
         Args:
             before: what is to be replaced by something newer.
         """
-        parts, timeout, status = self._parts, self._parts.settings.check_timeout, before
-        lock = parts.redis.lock(keys.lock(parts.schedule.shard(pair), pair), timeout=timeout + 2, blocking=False)
+        parts, status = self._parts, before
+        lock = parts.redis.lock(keys.lock(parts.schedule.shard(pair), pair), timeout=HOLD, blocking=False)
         try:
-            async with asyncio.timeout(timeout + 2):
+            async with asyncio.timeout(parts.checker.longest):
                 while not await lock.acquire():
                     await asyncio.sleep(POLL)
                     status = await parts.cache.status(pair)
                     if status.version != before.version:
                         return status
         except TimeoutError:
-            return status  # the other process died or is slow: what the cache says, stale as it may be, is the answer
+            return status  # the other process is slow: what the cache says, stale as it may be, is the answer
+        holding = asyncio.create_task(_hold(lock))
         try:
             status = await parts.cache.status(pair)
             return status if status.version != before.version else await self._check_now(pair)
         finally:
+            holding.cancel()
+            await asyncio.gather(holding, return_exceptions=True)
             with suppress(LockError):  # it expired: nothing is ours to give back
                 await lock.release()
 
@@ -63,7 +72,7 @@ class Demand:
         """
         parts = self._parts
         try:
-            admitted = await parts.budgets.admit_now(Task(Scheduled(pair, 0, config), None, 0))
+            admitted = await self._admitted(Task(Scheduled(pair, 0, config), None, 0))
         except AWAY as error:
             raise CacheUnavailable(f"Redis did not answer ({type(error).__name__}): no budget, no check") from error
         if isinstance(admitted, int):
@@ -75,7 +84,7 @@ class Demand:
         task = await parts.schedule.task(pair)
         if task is None:
             return absent(pair, Reason.NOT_CONFIGURED, parts.clock.now_ms())
-        admitted = await parts.budgets.admit_now(task)
+        admitted = await self._admitted(task)
         if isinstance(admitted, int):
             return replace(await parts.cache.status(pair), put_off_until_ms=admitted)
         verdict = await parts.checker.check(task.scheduled)
@@ -85,3 +94,18 @@ class Demand:
         outcome = Outcome(admitted, verdict, parts.checker.endpoint(task.scheduled))
         record = (await parts.recorder.record([outcome])).get(pair)
         return seen(pair, record, parts.clock.now_ms()) if record else await parts.cache.status(pair)
+
+    async def _admitted(self, task: Task) -> Task | int:
+        """As `Budgets.admit_now`; anew when this process stood still, and its place in the budget is over."""
+        while True:
+            admitted = await self._parts.budgets.admit_now(task)
+            if isinstance(admitted, int) or steady() <= admitted.begin_until:
+                return admitted
+
+
+async def _hold(lock: Lock) -> None:
+    """Keep a lock for as long as the check takes."""
+    while True:
+        await asyncio.sleep(HOLD / 4)
+        with suppress(*AWAY):  # a Redis that is away for longer has lost the lock, and `LockError` is one of these
+            await lock.reacquire()
