@@ -8,14 +8,23 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
+from registry.clock import steady
 from registry.ids import Pair
 from registry.recording import Outcome
 from registry.schedule import Task
+from worker.places import Places
 
 Found: TypeAlias = "Outcome | Pair"
 """What came of a task: the outcome of its check, or its pair when it was not checked."""
+
+STILL = 0.2
+"""Seconds without an end of any check after which those that run are stragglers, not worth a worker's waiting.
+
+Most vendors answer sooner, so a batch of theirs is not split; and it is a tenth of `batch_patience`, so a batch with a
+hanging pair costs its worker little more than one without.
+"""
 
 
 class Lanes:
@@ -23,27 +32,27 @@ class Lanes:
 
     Args:
         tasks: what to check, by endpoint.
-        gates: the places at each endpoint; other batches take some of them too, and all take turns.
-        places: how many there are at one endpoint.
+        hosts: the places at each endpoint; other batches take some of them too, and all take turns.
         check: makes one check at an endpoint. It raises nothing but cancellation.
     """
 
     def __init__(
         self,
         tasks: Iterable[tuple[str, Task]],
-        gates: Mapping[str, asyncio.Semaphore],
-        places: int,
+        hosts: Mapping[str, Places],
         check: Callable[[Task, str], Awaitable[Found]],
     ) -> None:
-        self._check, self._found = check, list[Found]()
+        self._check, self._hosts, self._found = check, hosts, list[Found]()
+        self._moved = steady()
         self._waiting: defaultdict[str, deque[Task]] = defaultdict(deque)
         for endpoint, task in tasks:
             self._waiting[endpoint].append(task)
         self._open = {task.pair for waiting in self._waiting.values() for task in waiting}
+        self._idle = set[asyncio.Task[None]]()
         self._running = {
-            asyncio.create_task(self._lane(endpoint, waiting, gates[endpoint]))
+            asyncio.create_task(self._lane(endpoint, waiting, hosts[endpoint]))
             for endpoint, waiting in self._waiting.items()
-            for _ in range(min(places, len(waiting)))
+            for _ in range(min(hosts[endpoint].many, len(waiting)))
         }
 
     @property
@@ -55,6 +64,18 @@ class Lanes:
     def open(self) -> int:
         """How many pairs nothing is known of yet."""
         return len(self._open)
+
+    async def settle(self, seconds: float, may_leave: Callable[[], bool]) -> None:
+        """Wait until all is checked, or so long; or until only stragglers are left, where they may be left alone.
+
+        Nothing has ended for `STILL` seconds then, and whoever waits for a place waits for a host that hangs.
+        """
+        ends = steady() + seconds
+        while self._running and (left := ends - steady()) > 0:
+            quiet = steady() - self._moved
+            if quiet >= STILL and not self._promising() and may_leave():
+                return
+            await self.run(min(left, STILL - quiet if quiet < STILL else STILL))
 
     async def run(self, seconds: float) -> None:
         """Wait until all is checked, or so long."""
@@ -69,6 +90,9 @@ class Lanes:
             while waiting:
                 pair = waiting.popleft().pair
                 self._find(pair, pair)
+        self._running -= self._idle
+        for lane in self._idle:
+            lane.cancel()
 
     def harvest(self) -> Sequence[Found]:
         """What was found since the last harvest."""
@@ -82,12 +106,21 @@ class Lanes:
         await asyncio.gather(*self._running, return_exceptions=True)
         return list(self._open)
 
-    async def _lane(self, endpoint: str, waiting: deque[Task], gate: asyncio.Semaphore) -> None:
+    def _promising(self) -> bool:
+        """Does a pair wait for a place that will be free soon?"""
+        return any(waiting and not self._hosts[endpoint].hang for endpoint, waiting in self._waiting.items())
+
+    async def _lane(self, endpoint: str, waiting: deque[Task], host: Places) -> None:
+        lane = cast("asyncio.Task[None]", asyncio.current_task())
         while waiting:
-            async with gate:
+            self._idle.add(lane)
+            async with host.gate:
+                self._idle.discard(lane)
                 if waiting:
-                    task = waiting.popleft()
-                    self._find(task.pair, await self._check(task, endpoint))
+                    task, began = waiting.popleft(), host.begin()
+                    found = await self._check(task, endpoint)
+                    self._moved = host.end(began)
+                    self._find(task.pair, found)
             await asyncio.sleep(0)  # the answers of a turn are judged first, then the next checks begin: 7 % less CPU
 
     def _find(self, pair: Pair, found: Found) -> None:

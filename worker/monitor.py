@@ -1,8 +1,9 @@
 """The story of a batch: read what is needed, check every pair, write what was found.
 
-A batch holds its worker for at most `batch_patience` seconds. Checks that take longer (a hanging vendor) end behind
-it, on the same loop; pairs whose turn at their vendor's host does not come in time are handed back to the schedule,
-and counted as our lag, never as the vendor's timeout.
+A batch holds its worker until only stragglers are left, and for at most `batch_patience` seconds. Checks that take
+longer (a hanging host) end behind it, on the same loop, each at its own deadline; pairs whose turn at their vendor's
+host does not come in time are handed back to the schedule, and counted as our lag, never as the vendor's timeout. See
+``docs/adr/0013-batches-and-lanes.md``.
 """
 
 from __future__ import annotations
@@ -26,11 +27,19 @@ from worker.batch import Batch
 from worker.flight import expired, landed
 from worker.lags import Lags
 from worker.lanes import Found, Lanes
+from worker.places import Places
 
 log = structlog.get_logger(__name__)
 
 HARVEST_EVERY = 1.0
 """Seconds between two writes of the checks that end behind their batch."""
+
+BEHIND_MOST = 500
+"""Checks that may run in a process whose batch leaves its stragglers early; beyond it a batch waits out its patience.
+
+Each holds a connection, and where nobody raised the limit a process has 1,024 open files. The places of each host bound
+what one host holds, this what thousands of dead hosts hold that have a pair or two each.
+"""
 
 
 class Monitor:
@@ -42,12 +51,12 @@ class Monitor:
     def __init__(self, parts: Parts) -> None:
         self._parts, self._patience = parts, parts.settings.batch_patience
         limit = parts.settings.host_concurrency
-        self._gates: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(limit))
+        self._hosts: defaultdict[str, Places] = defaultdict(lambda: Places(limit, self._patience))
         self._behind: set[asyncio.Task[None]] = set()
         self.lags, self.running = Lags(), 0
 
     async def check_batch(self, batch: Batch) -> None:
-        """Check the pairs of a batch; returns when all are recorded, or the batch's patience ends."""
+        """Check the pairs of a batch; returns when all but stragglers are recorded, or the batch's patience ends."""
         bind_contextvars(batch=batch.id, connector=batch.connector)
         started = steady()
         claimed = await self._parts.schedule.read(batch.claims)
@@ -55,9 +64,9 @@ class Monitor:
             return
         tasks = await self._parts.budgets.admit(claimed)
         located = [(self._parts.checker.endpoint(task.scheduled), task) for task in tasks]
-        lanes = Lanes(located, self._gates, self._parts.settings.host_concurrency, self._check)
+        lanes = Lanes(located, self._hosts, self._check)
         try:
-            await lanes.run(self._patience)
+            await lanes.settle(self._patience, lambda: self.running <= BEHIND_MOST)
             lanes.shut()
             await self._record(lanes.harvest(), ended=batch, seconds=steady() - started)
         except BaseException:
@@ -97,7 +106,8 @@ class Monitor:
         try:
             while not lanes.done:
                 await lanes.run(HARVEST_EVERY)
-                await self._record(lanes.harvest())
+                if found := lanes.harvest():
+                    await self._record(found)
         except AWAY as error:
             log.warning("results_lost", pairs=late, error=type(error).__name__)
         finally:
