@@ -103,13 +103,15 @@ class Watch:
             return status.reason if status else None
 
     @contextmanager
-    def leaving_out(self, pair: Pair) -> Iterator[None]:
-        """Nothing is expected of one pair meanwhile."""
+    def leaving_out(self, *pairs: Pair) -> Iterator[None]:
+        """Nothing is expected of these pairs meanwhile; what was told of them is read anew after it."""
         with self._looking:
-            pairs, self._pairs = self._pairs, tuple(each for each in self._pairs if each != pair)
+            watched, self._pairs = self._pairs, tuple(each for each in self._pairs if each not in pairs)
         yield
         with self._looking:
-            self._pairs = pairs
+            self._pairs = watched
+            for shard in {keys.shard_of(pair.tenant, self._shards) for pair in pairs}:
+                self._start_anew(shard)
 
     def taken(self) -> list[str]:
         """The violations since the last call."""
