@@ -243,3 +243,16 @@ async def _due(parts: Parts, tenant: str) -> float:
     score = await parts.redis.zscore(keys.due(parts.schedule.shard(pair), "plugin"), tenant)
     assert score is not None
     return float(score)
+
+
+async def test_who_finds_no_place_at_a_host_that_hangs_spends_nothing(budgeted: Budgeted) -> None:
+    pace: dict[str, object] = {**QUICK, "check_timeout": 1.0, "confirm_delay": 0.001, "host_concurrency": 2}
+    parts = await budgeted(counted_for_long=True, **pace, vendor_budgets={"plugin": 100_000})
+    await enter(parts, *[f"t{number}" for number in range(6)], settings={"hang": True})
+    monitor, key = Monitor(parts), keys.budget("vendor", "plugin")
+    await tick(parts, monitor)
+    spent = await parts.redis.hget(key, "spent")
+    await tick(parts, monitor)
+    assert await parts.redis.hget(keys.PLATFORM, "released") == b"8", "four pairs, twice"
+    assert await parts.redis.hget(key, "spent") == spent
+    await monitor.drain()

@@ -21,6 +21,7 @@ from registry.clock import steady
 from registry.connection import AWAY
 from registry.ids import Pair
 from registry.logs import checking
+from registry.pace import Pace
 from registry.recording import Outcome
 from registry.schedule import Task
 from worker.batch import Batch
@@ -50,7 +51,7 @@ class Monitor:
 
     def __init__(self, parts: Parts) -> None:
         self._parts, self._patience = parts, parts.settings.batch_patience
-        limit = parts.settings.host_concurrency
+        self._pace, limit = Pace.of(parts.settings), parts.settings.host_concurrency
         self._hosts: defaultdict[str, Places] = defaultdict(lambda: Places(limit, self._patience))
         self._behind: set[asyncio.Task[None]] = set()
         self.lags, self.running = Lags(), 0
@@ -62,7 +63,7 @@ class Monitor:
         claimed = await self._parts.schedule.read(batch.claims)
         if await expired(self._parts, batch):
             return
-        tasks = await self._parts.budgets.admit(claimed)
+        tasks = await self._parts.budgets.admit(await self._with_hope(batch.connector, claimed))
         located = [(self._parts.checker.endpoint(task.scheduled), task) for task in tasks]
         lanes = Lanes(located, self._hosts, self._check)
         try:
@@ -85,6 +86,20 @@ class Monitor:
         for behind in list(self._behind):
             behind.cancel()
         await asyncio.gather(*self._behind, return_exceptions=True)
+
+    async def _with_hope(self, connector: str, claimed: Sequence[Task]) -> Sequence[Task]:
+        """Hand back whose host hangs, before a budget is asked for them or anybody waits; returns the others.
+
+        They come again when deadlines have freed places there, and no oftener than that it costs what checks would:
+        being turned away takes half of a check's time.
+        """
+        hang = {endpoint for endpoint, places in self._hosts.items() if places.hang}
+        if not hang:
+            return claimed
+        lost = [task.pair for task in claimed if self._parts.checker.endpoint(task.scheduled) in hang]
+        await self._hand_back(lost, max(self._parts.settings.check_timeout, self._pace.usual(connector) / 2000))
+        gone = set(lost)
+        return [task for task in claimed if task.pair not in gone]
 
     async def _check(self, task: Task, endpoint: str) -> Outcome | Pair:
         """One pair's check at a host that has a place for it; the pair itself when it may not begin any more."""
@@ -121,8 +136,12 @@ class Monitor:
             if ended is not None:
                 landed(pipe, ended, seconds, self._parts.clock.now_ms())
             await self._parts.recorder.record(outcomes, along=pipe)
+        await self._hand_back(queued, self._parts.settings.confirm_delay)
+
+    async def _hand_back(self, queued: Sequence[Pair], delay: float) -> None:
+        """Pairs that find no place at their host are due again after `delay` seconds, and are counted as our lag."""
         if queued:
-            await self._parts.schedule.release(queued, delay=self._parts.settings.confirm_delay)
+            await self._parts.schedule.release(queued, delay=delay)
             await self._parts.redis.hincrby(keys.PLATFORM, "released", len(queued))
 
     async def _abandon(self, lanes: Lanes) -> None:
