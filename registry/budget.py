@@ -9,7 +9,7 @@ All budgets have one hash tag: a pair's are taken together or not at all. See ``
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from math import ceil, log2
 from typing import NamedTuple
 
@@ -18,7 +18,6 @@ from msgspec.structs import replace
 from registry import keys
 from registry.clock import steady
 from registry.connection import Redis, execute, script
-from registry.ids import Pair
 from registry.schedule import Schedule, Scheduled, Task
 from registry.settings import Settings
 
@@ -108,9 +107,10 @@ class Budgets:
         if not any(wanted):
             return list(tasks)
         answers = await self._take(tasks, wanted, on_demand=False)
-        off = {task.pair: answer for task, answer in zip(tasks, answers, strict=True) if isinstance(answer, int)}
+        off = {task.held: answer for task, answer in zip(tasks, answers, strict=True) if isinstance(answer, int)}
         if off:
-            await self._put_off(off)
+            await self._schedule.reschedule(off)
+            await self._redis.hincrby(keys.PLATFORM, "put_off", len(off))
         return [answer for answer in answers if isinstance(answer, Task)]
 
     async def admit_now(self, task: Task) -> Task | int:
@@ -151,10 +151,3 @@ class Budgets:
             depth = await self._schedule.depth(sorted(self._of_vendor))
             self._pairs = {self._of_vendor[name].key: pairs for name, (pairs, _) in depth.items()}
             self._counted = steady()
-
-    async def _put_off(self, turns: Mapping[Pair, int]) -> None:
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for pair, at_ms in turns.items():
-                pipe.zadd(keys.due(self._schedule.shard(pair), pair.connector), {pair.tenant: at_ms}, xx=True)
-            pipe.hincrby(keys.PLATFORM, "put_off", len(turns))
-            await pipe.execute()

@@ -2,7 +2,8 @@
 
 One sorted set a connector and shard holds every pair at its due time. A claim moves what is due one lease ahead and
 draws a fence; finishing a check moves the pair to its next turn. So a worker that dies needs no clean-up (its pairs
-become due again), and two dispatchers never hold the same pair.
+become due again), and two dispatchers never hold the same pair. The due time tells who holds a pair: whoever finds
+another than the one it was left with has lost it, and hands nothing back.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil, inf
-from typing import cast
+from random import random
+from typing import NamedTuple, cast
 from uuid import uuid4
 
 import structlog
@@ -41,13 +43,24 @@ TOMBSTONE_MS = 600_000
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Pairs of one connector in one shard, taken under one fence. `late_ms` is how overdue each one was."""
+    """Pairs of one connector in one shard, taken under one fence. `late_ms` is how overdue each one was.
+
+    Its lease ends at `ends_ms` (Unix milliseconds, by Redis' clock); 0: a lease after the moment its fence tells.
+    """
 
     connector: str
     shard: int
     fence: int
     tenants: tuple[str, ...]
     late_ms: tuple[int, ...] = ()
+    ends_ms: int = 0
+
+
+class Held(NamedTuple):
+    """A pair that somebody checks, with the due time it was left with: of a claimed pair, the end of its lease."""
+
+    pair: Pair
+    turn_ms: int
 
 
 class Scheduled(Struct, frozen=True, gc=False):
@@ -93,7 +106,7 @@ class Task(Struct, frozen=True, gc=False):
     """One pair to check: its configuration, the record to compute from, and the claim's fence.
 
     A budget (`registry.budget`) adds the pair's `share` of it (milliseconds between two checks that it leaves the
-    pair), and until when the check may begin (`steady` seconds).
+    pair), and until when the check may begin (`steady` seconds). `turn_ms` is the due time it is held by; 0: any.
     """
 
     scheduled: Scheduled
@@ -101,11 +114,17 @@ class Task(Struct, frozen=True, gc=False):
     fence: int
     share: int = 0
     begin_until: float = inf
+    turn_ms: int = 0
 
     @property
     def pair(self) -> Pair:
         """The pair to check."""
         return self.scheduled.pair
+
+    @property
+    def held(self) -> Held:
+        """The pair as it is held."""
+        return Held(self.scheduled.pair, self.turn_ms)
 
 
 class Schedule:
@@ -115,7 +134,7 @@ class Schedule:
         self.redis, self.clock, self.shards = redis, clock, shards
         self._lease_ms = int(lease * 1000)
         self._rescue, self._spread = script(redis, "rescue"), script(redis, "spread")
-        self._claim, self._draw = script(redis, "claim"), script(redis, "draw")
+        self._claim, self._draw, self._reschedule = (script(redis, name) for name in ("claim", "draw", "reschedule"))
         self._put, self._remove, self._rotate = (script(redis, name) for name in ("put", "remove", "rotate"))
         self.origin = uuid4().hex
         """This process's name in what it announces."""
@@ -207,14 +226,20 @@ class Schedule:
                     keys=[keys.due(shard, name), keys.fence(shard)], args=[most, self._lease_ms], client=pipe
                 )
             answers = await execute(pipe)
-        return [_claim(name, shard, rows) for (name, shard, _), rows in zip(calls, answers, strict=True) if rows]
+        found = [(name, shard, rows) for (name, shard, _), rows in zip(calls, answers, strict=True) if rows]
+        return [_claim(name, shard, rows, self._lease_ms) for name, shard, rows in found]
 
     async def fence(self, pair: Pair) -> int:
         """Draw a fence for a check made on demand."""
-        asked = steady()
-        fence, now = await self._draw(keys=[keys.fence(self.shard(pair))])
+        return (await self._drawn(pair)).fence
+
+    async def _drawn(self, pair: Pair) -> Claim:
+        """What a check made on demand has instead of a claim: a fence, and the turn that the pair keeps meanwhile."""
+        asked, shard = steady(), self.shard(pair)
+        script_keys = [keys.fence(shard), keys.due(shard, pair.connector)]
+        fence, now, due = await self._draw(keys=script_keys, args=[pair.tenant])
         self.clock.calibrate((int(now) // 1000, int(now) % 1000 * 1000), asked)
-        return int(fence)
+        return Claim(pair.connector, shard, int(fence), (pair.tenant,), ends_ms=int(float(due)))
 
     async def read(self, claims: Sequence[Claim]) -> list[Task]:
         """What a batch needs to know of its pairs, in one round trip; pairs removed meanwhile are left out."""
@@ -228,16 +253,17 @@ class Schedule:
         self.clock.calibrate(now, asked)
         tasks: list[Task] = []
         for claim, configs, records in zip(claims, rows[::2], rows[1::2], strict=True):
+            turn_ms = claim.ends_ms or claim.fence // 1000 + self._lease_ms
             for tenant, wire, record in zip(claim.tenants, configs, records, strict=True):
                 scheduled = _scheduled(Pair(claim.connector, tenant), wire) if wire is not None else None
                 if scheduled is not None:
-                    tasks.append(Task(scheduled, decode(record) if record else None, claim.fence))
+                    previous = decode(record) if record else None
+                    tasks.append(Task(scheduled, previous, claim.fence, turn_ms=turn_ms))
         return tasks
 
     async def task(self, pair: Pair) -> Task | None:
         """One pair to check on demand, with a fence of its own; None when it is not in the schedule."""
-        fence = await self.fence(pair)
-        tasks = await self.read([Claim(pair.connector, self.shard(pair), fence, (pair.tenant,))])
+        tasks = await self.read([await self._drawn(pair)])
         return tasks[0] if tasks else None
 
     async def get(self, pairs: Sequence[Pair]) -> list[Scheduled | None]:
@@ -257,13 +283,21 @@ class Schedule:
         scheduled = _scheduled(pair, wire) if wire else None
         return scheduled, max(scheduled.revision if scheduled else 0, decode(record).revision if record else 0)
 
-    async def release(self, pairs: Iterable[Pair], *, delay: float = 0.0) -> None:
-        """Hand claimed pairs back: due again after `delay` seconds (never later than they already are)."""
+    async def release(self, held: Iterable[Held], *, delay: float = 0.0, over: float = 0.0) -> None:
+        """Hand claimed pairs back: due again after `delay` seconds and at random within `over` more, if held still."""
         due_ms = self.clock.now_ms() + int(delay * 1000)
+        await self.reschedule({one: due_ms + int(random() * over * 1000) for one in held})  # noqa: S311 - no secret
+
+    async def reschedule(self, turns: Mapping[Held, int]) -> None:
+        """Give pairs another turn (Unix milliseconds), later or earlier, but none that is not held any more."""
+        groups: dict[str, list[str | int]] = {}
+        for (pair, turn_ms), due_ms in turns.items():
+            due = keys.due(self.shard(pair), pair.connector)
+            groups.setdefault(due, []).extend((pair.tenant, turn_ms, due_ms))
         async with self.redis.pipeline(transaction=False) as pipe:
-            for pair in pairs:
-                pipe.zadd(keys.due(self.shard(pair), pair.connector), {pair.tenant: due_ms}, xx=True, lt=True)
-            await pipe.execute()
+            for due, args in groups.items():
+                await self._reschedule(keys=[due], args=args, client=pipe)
+            await execute(pipe)
 
     async def pairs(self, connector: str, shard: int, *, page: int = 1000) -> AsyncIterator[list[Pair]]:
         """Every scheduled pair of one connector in one shard, page by page (a pair may come twice)."""
@@ -328,10 +362,10 @@ def _shares(pairs: int, due: Sequence[int]) -> list[int]:
     return [ceil(count * part) for count in due]
 
 
-def _claim(connector: str, shard: int, rows: list[bytes]) -> Claim:
-    now = int(rows[1])
+def _claim(connector: str, shard: int, rows: list[bytes], lease_ms: int) -> Claim:
+    fence, now = int(rows[0]), int(rows[1])
     late = tuple([max(0, now - int(float(due))) for due in rows[3::2]])
-    return Claim(connector, shard, int(rows[0]), tuple([tenant.decode() for tenant in rows[2::2]]), late)
+    return Claim(connector, shard, fence, tuple([tenant.decode() for tenant in rows[2::2]]), late, now + lease_ms)
 
 
 def _scheduled(pair: Pair, wire: bytes) -> Scheduled | None:

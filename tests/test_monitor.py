@@ -58,7 +58,7 @@ async def test_a_tick_sends_what_is_due_and_a_batch_checks_it(parts: Parts) -> N
 async def test_only_ids_travel_in_messages(parts: Parts) -> None:
     await enter(parts, "acme")
     (batch,) = await dispatched(parts)
-    assert set(batch.message()) == {"id", "connector", "claims"}
+    assert set(batch.message()) == {"id", "connector", "claims", "ends"}
     assert "enc://" not in str(batch.message())
     assert "plugin-token" not in str(batch.message())
 

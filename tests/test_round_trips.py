@@ -37,7 +37,8 @@ async def batch(parts: Parts) -> Batch:
     for tenant in TENANTS:
         await parts.configurations.set(Pair("plugin", tenant), plugin_config(), actor="test")
     await Monitor(parts).check_batch(await claimed(parts))
-    await parts.schedule.release([Pair("plugin", tenant) for tenant in TENANTS])
+    for tenant in TENANTS:
+        await parts.redis.zadd(keys.due(parts.schedule.shard(Pair("plugin", tenant)), "plugin"), {tenant: 1})
     return await claimed(parts)
 
 

@@ -192,16 +192,15 @@ async def test_after_redis_clock_was_set_back_no_turn_is_out_of_reach(parts: Par
 
 async def test_released_pairs_are_due_again(parts: Parts) -> None:
     await enter(parts, ACME)
-    await claimed(parts)
-    await parts.schedule.release([ACME])
+    await parts.schedule.release([task.held for task in await claimed(parts)])
     assert [task.pair for task in await claimed(parts)] == [ACME]
 
 
 async def test_release_does_not_bring_a_removed_pair_back(parts: Parts) -> None:
     await enter(parts, ACME)
-    await claimed(parts)
+    (task,) = await claimed(parts)
     await parts.schedule.remove(ACME, 2)
-    await parts.schedule.release([ACME])
+    await parts.schedule.release([task.held])
     assert await claimed(parts) == []
 
 

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 from uuid import uuid4
 
 from registry.ids import Pair
-from registry.schedule import Claim
+from registry.schedule import Claim, Held
 
 
 class BatchMessage(TypedDict):
-    """The JSON form of a batch: claims as [shard, fence, tenants]."""
+    """The JSON form of a batch: claims as [shard, fence, tenants], and when the lease of each ends (milliseconds)."""
 
     id: str
     connector: str
     claims: list[tuple[int, int, list[str]]]
+    ends: NotRequired[list[int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,12 @@ class Batch:
 
     def pairs(self) -> Iterator[Pair]:
         """The claimed pairs."""
-        return (Pair(self.connector, tenant) for claim in self.claims for tenant in claim.tenants)
+        return (one.pair for one in self.held())
+
+    def held(self) -> Iterator[Held]:
+        """The claimed pairs, each as it is held."""
+        name = self.connector
+        return (Held(Pair(name, tenant), claim.ends_ms) for claim in self.claims for tenant in claim.tenants)
 
     @property
     def claimed_ms(self) -> int:
@@ -39,14 +45,19 @@ class Batch:
     def message(self) -> BatchMessage:
         """What is sent to a worker."""
         claims = [(claim.shard, claim.fence, list(claim.tenants)) for claim in self.claims]
-        return {"id": self.id, "connector": self.connector, "claims": claims}
+        ends = [claim.ends_ms for claim in self.claims]
+        return {"id": self.id, "connector": self.connector, "claims": claims, "ends": ends}
 
     @classmethod
     def read(cls, message: BatchMessage) -> Batch:
-        """The inverse of `message`."""
-        name = message["connector"]
-        claims = tuple([Claim(name, shard, fence, tuple(tenants)) for shard, fence, tenants in message["claims"]])
-        return cls(message["id"], name, claims)
+        """The inverse of `message`, also of one that says nothing of its leases."""
+        name, rows = message["connector"], message["claims"]
+        ends = message.get("ends") or [0] * len(rows)
+        claims = [
+            Claim(name, shard, fence, tuple(tenants), ends_ms=ends_ms)
+            for (shard, fence, tenants), ends_ms in zip(rows, ends, strict=True)
+        ]
+        return cls(message["id"], name, tuple(claims))
 
 
 def batched(claims: Iterable[Claim], size: int) -> list[Batch]:

@@ -1,8 +1,8 @@
 """Turns what is due into batches: claim, group, publish. Costs what is due, not what exists.
 
 No more work is in flight than the live check processes do in a few seconds, see `worker.flight`. After a stop (of beat,
-of Redis, of all workers) what became due meanwhile is spread over as long as the stop lasted, so that no vendor sees
-more than twice the usual load.
+of Redis, of all workers) what became due meanwhile is spread over as long as the stop lasted, and what was sent and
+expired meanwhile over twice as long as it waited, so that no vendor sees more than twice the usual load.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ TICK_MOST = 20_000
 """Pairs one tick claims: so that it takes well under its time limit, whatever is due."""
 
 STOP_MS = 10_000
-"""So long without a tick that found workers alive is a stop."""
+"""So long between two signs of life of workers that ticks have seen is a stop."""
 
 
 async def dispatch(parts: Parts, publish: Callable[[Batch], None]) -> int:
@@ -51,7 +51,7 @@ async def dispatch(parts: Parts, publish: Callable[[Batch], None]) -> int:
             batches.pop()
     finally:
         if batches:
-            await parts.schedule.release(pair for batch in batches for pair in batch.pairs())
+            await parts.schedule.release(one for batch in batches for one in batch.held())
             await unsent(parts, batches)
     claimed = sum(len(claim.tenants) for claim in claims)
     await _count(parts, flight, claims, held_back=max(0, sum(waiting.values()) - claimed))
@@ -70,7 +70,7 @@ async def _begin(parts: Parts) -> Flight:
     if last is not None and int(last) > parts.clock.now_ms() + CLOCK_SLACK_MS:
         await _rescue(parts, int(last))
     elif working is not None and flight.children:
-        await _catch_up(parts, parts.clock.now_ms() - int(working))
+        await _catch_up(parts, flight.seen_ms - int(working))
     return flight
 
 
@@ -112,7 +112,7 @@ async def _count(parts: Parts, flight: Flight, claims: list[Claim], *, held_back
         count(pipe, counted, now)
         pipe.hset(keys.PLATFORM, mapping={"lag_ms": max(late, default=0), "dispatch_ms": now})
         if flight.children:
-            pipe.hset(keys.PLATFORM, "working_ms", str(now))
+            pipe.hset(keys.PLATFORM, "working_ms", str(flight.seen_ms))
         await pipe.execute()
 
 

@@ -15,7 +15,9 @@ from redis.asyncio.client import Pipeline
 
 from registry import keys
 from registry.bootstrap import Parts
+from registry.pace import Pace
 from registry.record import CLOCK_SLACK_MS
+from registry.schedule import Task
 from worker.batch import Batch
 from worker.lags import count
 
@@ -39,11 +41,15 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Flight:
-    """Live check processes, the batches in flight by connector, and what each connector's work costs."""
+    """Live check processes, the batches in flight by connector, and what each connector's work costs.
+
+    `seen_ms` is the last sign of life of any check process, Unix milliseconds (0: there was none).
+    """
 
     children: int
     batches: Mapping[str, int]
     costs: Mapping[str, Cost]
+    seen_ms: int = 0
 
     def work(self) -> dict[str, float]:
         """Seconds of a worker that the batches in flight still take, at most, by connector."""
@@ -57,13 +63,15 @@ async def look(parts: Parts) -> Flight:
     stretch = now // STRETCH_MS
     async with parts.redis.pipeline(transaction=False) as pipe:
         pipe.zcount(keys.CHILDREN, now - CHILD_SILENCE_MS, "+inf")
+        pipe.zrange(keys.CHILDREN, -1, -1, withscores=True)
         pipe.hgetall(keys.work(stretch))
         pipe.hgetall(keys.work(stretch - 1))
         for name in names:
             pipe.zcount(keys.batches(name), now, latest)
-        children, present, before, *flying = await pipe.execute()
+        children, newest, present, before, *flying = await pipe.execute()
     costs = {name: _cost(parts, name, present, before) for name in names}
-    return Flight(children, dict(zip(names, flying, strict=True)), costs)
+    seen_ms = min(now, int(newest[0][1])) if newest else 0  # one of the future is of a clock set back
+    return Flight(children, dict(zip(names, flying, strict=True)), costs, seen_ms)
 
 
 async def give_up(parts: Parts) -> int:
@@ -137,17 +145,21 @@ def landed(pipe: Pipeline, batch: Batch, seconds: float, now_ms: int) -> None:
     pipe.pexpire(work, 3 * STRETCH_MS)
 
 
-async def expired(parts: Parts, batch: Batch) -> bool:
-    """Has a batch waited for more than half of its lease? Then it is out of flight, and its pairs are handed back.
+async def expired(parts: Parts, batch: Batch, tasks: Iterable[Task]) -> bool:
+    """Has a batch waited for more than half of its lease? Then it is out of flight, and its `tasks` are handed back.
 
-    Judged by Redis' clock alone: Celery's own `expires` compares the wall clocks of two machines.
+    They come back over twice as long as they waited (at most an interval), for after a stop many batches expire at
+    once: beside what became due meanwhile, which comes back over as long as the stop lasted, that is no more than the
+    usual load once more. Judged by Redis' clock alone: Celery's own `expires` compares the clocks of two machines.
     """
     now = parts.clock.now_ms()
-    if now - batch.claimed_ms <= parts.settings.claim_lease * 500:
+    waited_ms = now - batch.claimed_ms
+    if waited_ms <= parts.settings.claim_lease * 500:
         return False
     async with parts.redis.pipeline(transaction=False) as pipe:
         pipe.zrem(keys.batches(batch.connector), batch.id)
         count(pipe, {"batches_expired": 1}, now)
         await pipe.execute()
-    await parts.schedule.release(batch.pairs())
+    over_ms = min(2 * waited_ms, Pace.of(parts.settings).usual(batch.connector))
+    await parts.schedule.release([task.held for task in tasks], over=over_ms / 1000)
     return True

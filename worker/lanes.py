@@ -16,8 +16,8 @@ from registry.recording import Outcome
 from registry.schedule import Task
 from worker.places import Places
 
-Found: TypeAlias = "Outcome | Pair"
-"""What came of a task: the outcome of its check, or its pair when it was not checked."""
+Found: TypeAlias = "Outcome | Task"
+"""What came of a task: the outcome of its check, or the task itself when it was not made."""
 
 STILL = 0.2
 """Seconds without an end of any check after which those that run are stragglers, not worth a worker's waiting.
@@ -47,7 +47,7 @@ class Lanes:
         self._waiting: defaultdict[str, deque[Task]] = defaultdict(deque)
         for endpoint, task in tasks:
             self._waiting[endpoint].append(task)
-        self._open = {task.pair for waiting in self._waiting.values() for task in waiting}
+        self._open = {task.pair: task for waiting in self._waiting.values() for task in waiting}
         self._idle = set[asyncio.Task[None]]()
         self._running = {
             asyncio.create_task(self._lane(endpoint, waiting, hosts[endpoint]))
@@ -88,8 +88,8 @@ class Lanes:
         """No further check begins: the pairs that still wait for a place are found unchecked."""
         for waiting in self._waiting.values():
             while waiting:
-                pair = waiting.popleft().pair
-                self._find(pair, pair)
+                task = waiting.popleft()
+                self._find(task.pair, task)
         self._running -= self._idle
         for lane in self._idle:
             lane.cancel()
@@ -99,12 +99,12 @@ class Lanes:
         found, self._found = self._found, []
         return found
 
-    async def stop(self) -> list[Pair]:
-        """End whatever runs; returns the pairs that nothing is known of."""
+    async def stop(self) -> list[Task]:
+        """End whatever runs; returns the tasks that nothing is known of."""
         for lane in self._running:
             lane.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
-        return list(self._open)
+        return list(self._open.values())
 
     def _promising(self) -> bool:
         """Does a pair wait for a place that will be free soon?"""
@@ -125,4 +125,4 @@ class Lanes:
 
     def _find(self, pair: Pair, found: Found) -> None:
         self._found.append(found)
-        self._open.discard(pair)
+        self._open.pop(pair, None)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import structlog
 from structlog.contextvars import bind_contextvars
@@ -19,11 +19,10 @@ from registry import keys
 from registry.bootstrap import Parts
 from registry.clock import steady
 from registry.connection import AWAY
-from registry.ids import Pair
 from registry.logs import checking
 from registry.pace import Pace
 from registry.recording import Outcome
-from registry.schedule import Task
+from registry.schedule import Held, Task
 from worker.batch import Batch
 from worker.flight import expired, landed
 from worker.lags import Lags
@@ -61,7 +60,7 @@ class Monitor:
         bind_contextvars(batch=batch.id, connector=batch.connector)
         started = steady()
         claimed = await self._parts.schedule.read(batch.claims)
-        if await expired(self._parts, batch):
+        if await expired(self._parts, batch, claimed):
             return
         tasks = await self._parts.budgets.admit(await self._with_hope(batch.connector, claimed))
         located = [(self._parts.checker.endpoint(task.scheduled), task) for task in tasks]
@@ -96,17 +95,16 @@ class Monitor:
         hang = {endpoint for endpoint, places in self._hosts.items() if places.hang}
         if not hang:
             return claimed
-        lost = [task.pair for task in claimed if self._parts.checker.endpoint(task.scheduled) in hang]
+        lost = {task.held for task in claimed if self._parts.checker.endpoint(task.scheduled) in hang}
         await self._hand_back(lost, max(self._parts.settings.check_timeout, self._pace.usual(connector) / 2000))
-        gone = set(lost)
-        return [task for task in claimed if task.pair not in gone]
+        return [task for task in claimed if task.held not in lost]
 
-    async def _check(self, task: Task, endpoint: str) -> Outcome | Pair:
-        """One pair's check at a host that has a place for it; the pair itself when it may not begin any more."""
+    async def _check(self, task: Task, endpoint: str) -> Found:
+        """One pair's check at a host that has a place for it; the task itself when it may not begin any more."""
         checking.set((task.pair.tenant, task.fence))
         started = steady()
         if started > task.begin_until:  # this process stood still, and its place in the budget is over
-            return task.pair
+            return task
         self.running += 1
         self.lags.observe("queue", self._parts.clock.now_ms() - task.fence / 1000)  # a fence is the time of its claim
         try:
@@ -131,14 +129,14 @@ class Monitor:
     async def _record(self, results: Sequence[Found], ended: Batch | None = None, seconds: float = 0.0) -> None:
         """Write what was found in one round trip, and with it that a batch has `ended` after so many seconds."""
         outcomes = [result for result in results if isinstance(result, Outcome)]
-        queued = [result for result in results if isinstance(result, Pair)]
+        queued = [result.held for result in results if isinstance(result, Task)]
         async with self._parts.redis.pipeline(transaction=False) as pipe:
             if ended is not None:
                 landed(pipe, ended, seconds, self._parts.clock.now_ms())
             await self._parts.recorder.record(outcomes, along=pipe)
         await self._hand_back(queued, self._parts.settings.confirm_delay)
 
-    async def _hand_back(self, queued: Sequence[Pair], delay: float) -> None:
+    async def _hand_back(self, queued: Collection[Held], delay: float) -> None:
         """Pairs that find no place at their host are due again after `delay` seconds, and are counted as our lag."""
         if queued:
             await self._parts.schedule.release(queued, delay=delay)
@@ -146,8 +144,8 @@ class Monitor:
 
     async def _abandon(self, lanes: Lanes) -> None:
         """Stop checks and hand their pairs back."""
-        if pairs := await lanes.stop():
+        if tasks := await lanes.stop():
             try:
-                await self._parts.schedule.release(pairs)
+                await self._parts.schedule.release([task.held for task in tasks])
             except AWAY as error:
-                log.warning("claims_left_to_lease", pairs=len(pairs), error=type(error).__name__)
+                log.warning("claims_left_to_lease", pairs=len(tasks), error=type(error).__name__)

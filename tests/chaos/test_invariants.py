@@ -158,7 +158,8 @@ async def test_one_version_that_is_two_checks(planted: Planted) -> None:
 
 async def test_a_pair_that_nobody_checks(planted: Planted) -> None:
     planted.watch_for(NeverOverdue(0.2))
-    await planted.parts.schedule.release([PAIR])
+    due = keys.due(planted.parts.schedule.shard(PAIR), PAIR.connector)
+    await planted.parts.redis.zadd(due, {PAIR.tenant: planted.parts.clock.now_ms()})
     assert "is owed a check" in planted.until_told()[0]
 
 

@@ -69,16 +69,19 @@ class Model:
     """Of the newest result that counts; None when there is none."""
     due: bool | None = False
     """May it be claimed now? None: perhaps."""
+    turn: int = 0
+    """Which of all the turns that were ever given it has."""
     version: int = 0
     """The newest that was read."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """A claimed pair that some worker has, since `step`."""
+    """A pair that some worker has, since `step`, held by its `turn`."""
 
     task: Task
     step: int
+    turn: int
 
 
 def config(credential: int, label: str) -> ConnectorConfig:
@@ -106,7 +109,7 @@ class ScheduleMachine(RuleBasedStateMachine):
         self.models = {pair: Model() for pair in PAIRS}
         self.works: list[Work] = []
         self.told: list[StoredConfig] = []
-        self.step = 0
+        self.step = self.turns = 0
         self.run(self.reconciler.run())
         for pair in PAIRS:
             self.set_config(pair, 0, "a", late=False)
@@ -148,6 +151,12 @@ class ScheduleMachine(RuleBasedStateMachine):
         if model.config is None or model.config.auth != stored.config.auth:
             model.floor, model.reason = self.step, None
         model.revision, model.config, model.due = stored.revision, stored.config, True
+        model.turn = self.turned()
+
+    def turned(self) -> int:
+        """A turn of its own."""
+        self.turns += 1
+        return self.turns
 
     @rule(pair=pairs)
     def delete_config(self, pair: Pair) -> None:
@@ -160,7 +169,7 @@ class ScheduleMachine(RuleBasedStateMachine):
     def removed(self, pair: Pair, revision: int) -> None:
         model = self.models[pair]
         model.revision, model.config, model.reason, model.due = revision, None, None, False
-        model.floor = self.step
+        model.floor, model.turn = self.step, self.turned()
 
     @rule(worker=workers, pair=pairs)
     def rotate(self, worker: int, pair: Pair) -> None:
@@ -168,6 +177,7 @@ class ScheduleMachine(RuleBasedStateMachine):
         model = self.models[pair]
         if model.config is not None:
             model.floor, model.reason, model.due = self.step, None, True
+            model.turn = self.turned()
 
     # What happens to checks
 
@@ -180,8 +190,8 @@ class ScheduleMachine(RuleBasedStateMachine):
             if model.due is not None:
                 assert (pair in taken) is model.due, f"{pair} is due: {model.due}, claimed: {pair in taken}"
             if pair in taken:
-                model.due = False
-        self.works += [Work(task, self.step) for task in tasks]
+                model.due, model.turn = False, self.turned()
+        self.works += [Work(task, self.step, self.models[task.pair].turn) for task in tasks]
 
     async def claimed(self) -> tuple[list[Task], list[Pair]]:
         claims = await asyncio.gather(*[parts.schedule.claim({"github": 9, "slack": 9}) for parts in self.parts])
@@ -194,7 +204,7 @@ class ScheduleMachine(RuleBasedStateMachine):
         task = self.run(self.parts[worker].schedule.task(pair))
         assert (task is not None) is (self.models[pair].config is not None)
         if task is not None:
-            self.works.append(Work(task, self.step))
+            self.works.append(Work(task, self.step, self.models[pair].turn))
             if at_once is not None:
                 self.deliver(worker, 0, at_once)
 
@@ -210,12 +220,18 @@ class ScheduleMachine(RuleBasedStateMachine):
         assert (pair in written) is counts, f"{pair}: counts: {counts}, was written: {pair in written}"
         if counts:
             model.floor, model.reason, model.due = work.step, reason, False
+            model.turn = self.turned()
 
-    @rule(worker=workers, pair=pairs)
-    def release(self, worker: int, pair: Pair) -> None:
-        self.run(self.parts[worker].schedule.release([pair]))
-        if self.models[pair].config is not None:
-            self.models[pair].due = None  # a worker's idea of now may be milliseconds ahead of Redis'
+    @precondition(lambda self: self.works)
+    @rule(worker=workers, ago=ago)
+    def release(self, worker: int, ago: int) -> None:
+        """What is held no more, since somebody else gave the pair another turn, is not handed back."""
+        work = self.works[-1 - ago % len(self.works)]
+        self.run(self.parts[worker].schedule.release([work.task.held]))
+        model = self.models[work.task.pair]
+        if work.turn == model.turn:
+            model.due = None  # a worker's idea of now may be milliseconds ahead of Redis'
+            model.turn = self.turned()
 
     # What happens to machines
 
