@@ -145,7 +145,8 @@ class Recorder:
         for write in group:
             task = write.outcome.task
             head = task.previous.head if task.previous else ""
-            args += [task.pair.tenant, head, write.wire, write.ttl_ms, write.due_ms, write.transition, write.entry]
+            args += [task.pair.tenant, head, write.wire, write.ttl_ms, task.turn_ms, write.due_ms]
+            args += [write.transition, write.entry]
         for name, increment in (*counted.items(), *((name, len(slots)) for name, slots in tallied.items())):
             args += [name, increment]
         return args + [f"{name}|{slot}" for name, slots in tallied.items() for slot in dict.fromkeys(slots)]

@@ -25,6 +25,11 @@ async def claimed(parts: Parts) -> list[Task]:
     return await parts.schedule.read(await parts.schedule.claim({"github": 1000}))
 
 
+async def on_demand(parts: Parts, pair: Pair) -> list[Task]:
+    task = await parts.schedule.task(pair)
+    return [task] if task else []
+
+
 async def record(parts: Parts, task: Task, reason: Reason = Reason.OK) -> bool:
     verdict = Verdict(reason, Fault.NONE, parts.clock.now_ms())
     return task.pair in await parts.recorder.record([Outcome(task, verdict, "github|api.github.com")])
@@ -83,6 +88,60 @@ async def test_a_recorded_check_moves_the_pair_to_its_next_turn(parts: Parts) ->
     due = await parts.redis.zscore(keys.due(parts.schedule.shard(ACME), "github"), "acme")
     assert due is not None
     assert 25_000 < due - parts.clock.now_ms() < 95_000
+
+
+async def due_in(parts: Parts, pair: Pair) -> float:
+    """Seconds."""
+    due = await parts.redis.zscore(keys.due(parts.schedule.shard(pair), pair.connector), pair.tenant)
+    assert due is not None
+    return (due - parts.clock.now_ms()) / 1000
+
+
+async def test_a_change_while_a_check_runs_is_checked_at_once(parts: Parts) -> None:
+    rare = CONFIG.model_copy(update={"interval": 3_600.0})
+    for number in range(2):
+        pair = Pair("github", f"t{number}")
+        await parts.schedule.put(pair, 1, rare, reset=True)
+        (task,) = await on_demand(parts, pair) if number else await claimed(parts)
+        await parts.schedule.put(pair, 2, CONFIG, reset=False)
+        assert await record(parts, task), "it is a true result, of the older configuration"
+        assert await due_in(parts, pair) <= 0
+        (newer,) = await claimed(parts)
+        assert newer.scheduled.revision == 2
+        assert await record(parts, newer)
+        assert await due_in(parts, pair) > 25
+
+
+async def test_a_change_within_the_millisecond_of_a_check_on_demand_is_checked_too(parts: Parts) -> None:
+    await parts.schedule.put(ACME, 1, CONFIG, reset=True, due_ms=5)
+    (task,) = await on_demand(parts, ACME)
+    await parts.schedule.put(ACME, 2, CONFIG, reset=False, due_ms=5)
+    assert await record(parts, task)
+    assert await due_in(parts, ACME) < 0
+
+
+async def test_a_check_on_demand_gives_the_pair_a_new_turn(parts: Parts) -> None:
+    await enter(parts, ACME)
+    for present in (10, 3_000):
+        await parts.redis.zadd(
+            keys.due(parts.schedule.shard(ACME), "github"), {"acme": parts.clock.now_ms() + present * 1_000}
+        )
+        (task,) = await on_demand(parts, ACME)
+        await record(parts, task)
+        assert 25 < await due_in(parts, ACME) < 95
+
+
+async def test_a_late_result_postpones_nobodys_turn(parts: Parts) -> None:
+    """It comes after its lease, and the pair is to be checked in ten seconds; or others hold it for longer."""
+    for number, (present, expected) in enumerate(((10, 10), (3_000, 60))):
+        pair = Pair("github", f"t{number}")
+        await enter(parts, pair)
+        (task,) = await claimed(parts)
+        shard, now = parts.schedule.shard(pair), parts.clock.now_ms()
+        await parts.redis.zadd(keys.due(shard, "github"), {pair.tenant: now + present * 1_000})
+        assert await record(parts, task)
+        assert await due_in(parts, pair) == pytest.approx(expected, abs=35)
+        assert await due_in(parts, pair) <= present
 
 
 async def test_a_redelivered_result_changes_nothing(parts: Parts) -> None:

@@ -23,6 +23,7 @@ end
 
 local due = tonumber(ARGV[6])
 if due == 0 then due = now end
+if due == tonumber(redis.call('ZSCORE', KEYS[2], ARGV[1]) or -1) then due = due - 1 end  -- whoever holds it is to see that
 redis.call('ZADD', KEYS[2], due, ARGV[1])
 
 if ARGV[5] == '1' or (ARGV[11] ~= '' and ARGV[11] ~= over) then

@@ -208,6 +208,14 @@ class ScheduleMachine(RuleBasedStateMachine):
             if at_once is not None:
                 self.deliver(worker, 0, at_once)
 
+    @rule(worker=workers, pair=pairs, credential=st.integers(0, 1), label=st.sampled_from("cd"), reason=reasons)
+    def change_while_a_check_runs(self, worker: int, pair: Pair, credential: int, label: str, reason: Reason) -> None:
+        self.on_demand(worker, pair, None)
+        known = self.models[pair].config is not None
+        self.set_config(pair, credential, label, late=False)
+        if known:
+            self.deliver(worker, 0, reason)
+
     @precondition(lambda self: self.works)
     @rule(worker=workers, ago=ago, reason=reasons)
     def deliver(self, worker: int, ago: int, reason: Reason) -> None:
@@ -219,7 +227,9 @@ class ScheduleMachine(RuleBasedStateMachine):
         counts = model.config is not None and work.step > model.floor
         assert (pair in written) is counts, f"{pair}: counts: {counts}, was written: {pair in written}"
         if counts:
-            model.floor, model.reason, model.due = work.step, reason, False
+            model.floor, model.reason = work.step, reason
+            if work.turn == model.turn:  # else somebody gave it a turn since, and if that is sooner, it stands
+                model.due = False
             model.turn = self.turned()
 
     @precondition(lambda self: self.works)
