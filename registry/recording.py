@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from bisect import bisect_left
-from collections import Counter
 from collections.abc import Sequence
 
 import structlog
@@ -20,6 +18,7 @@ from redis.asyncio.client import Pipeline
 from registry import history, keys
 from registry.clock import SharedClock
 from registry.connection import Redis, execute, script
+from registry.counting import Counting
 from registry.health import Fault, Reason, Verdict
 from registry.ids import Pair
 from registry.maintenance import MaintenanceBoard, Window, until
@@ -27,15 +26,10 @@ from registry.pace import Pace, fresh_until, hard_ttl, next_due
 from registry.record import Kind, Record, decode, encode, shortened
 from registry.schedule import Task
 from registry.settings import Settings
-from registry.tally import BUCKET_MS, KEPT_MS, ending, slot
+from registry.tally import BUCKET_MS, KEPT_MS, ending
 from registry.thresholds import Thresholds, advance
 
 log = structlog.get_logger(__name__)
-
-LATENCY_BUCKETS_MS = (25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000)
-"""Upper bounds of the duration histogram."""
-
-_COLUMNS = (*map(str, LATENCY_BUCKETS_MS), "inf")
 
 MAX_RACES = 5
 """A pair whose record changes this often while one result is written is left to its next check."""
@@ -140,16 +134,17 @@ class Recorder:
         return lost
 
     def _args(self, connector: str, group: list[_Write]) -> list[str | int | bytes]:
-        counted, tallied = _counted(connector, group), _tallied(group)
-        args: list[str | int | bytes] = [keys.EVENTS_CAP, len(group), len(counted), len(tallied), KEPT_MS]
+        counting, rows = Counting(connector), list[str | int | bytes]()
         for write in group:
-            task = write.outcome.task
+            outcome, task = write.outcome, write.outcome.task
             head = task.previous.head if task.previous else ""
-            args += [task.pair.tenant, head, write.wire, write.ttl_ms, task.turn_ms, write.due_ms]
-            args += [write.transition, write.entry]
-        for name, increment in (*counted.items(), *((name, len(slots)) for name, slots in tallied.items())):
-            args += [name, increment]
-        return args + [f"{name}|{slot}" for name, slots in tallied.items() for slot in dict.fromkeys(slots)]
+            rows += [task.pair.tenant, head, write.wire, write.ttl_ms, task.turn_ms, write.due_ms]
+            ended = None if task.scheduled.config is None else ending(outcome.verdict, task.previous)
+            turned = write.record.status if write.transition else None
+            marks = counting.marks(task.pair, outcome.verdict, turned, outcome.endpoint, ended)
+            rows += [write.transition, write.entry, marks]
+        names = [*counting.counters, *counting.tallies]
+        return [keys.EVENTS_CAP, len(group), len(counting.counters), len(counting.tallies), KEPT_MS, *names, *rows]
 
     async def _reread(self, outcomes: list[Outcome]) -> list[Outcome]:
         pairs = [outcome.task.pair for outcome in outcomes]
@@ -178,27 +173,3 @@ def _transition(pair: Pair, previous: Record | None, record: Record) -> str:
         "version": record.fence,
     }
     return json.dumps(event, separators=(",", ":"))
-
-
-def _counted(connector: str, group: list[_Write]) -> Counter[str]:
-    """Checks by connector and reason, transitions by the status they led to, durations (bucket, sum in ms)."""
-    reasons = Counter([write.outcome.verdict.reason for write in group])
-    latencies = [write.outcome.verdict.latency_ms for write in group]
-    buckets = Counter([bisect_left(LATENCY_BUCKETS_MS, latency) for latency in latencies])
-    turns = Counter([write.record.status for write in group if write.transition])
-    counted = Counter({f"checks|{connector}|{reason.value}": count for reason, count in reasons.items()})
-    counted.update({f"bucket|{connector}|{_COLUMNS[bucket]}": count for bucket, count in buckets.items()})
-    counted.update({f"turns|{connector}|{status.value}": count for status, count in turns.items()})
-    counted[f"sum_ms|{connector}"] = sum(map(round, latencies))
-    return counted
-
-
-def _tallied(group: list[_Write]) -> dict[str, list[str]]:
-    """How the checks ended by endpoint and class, with the slots of their tenants."""
-    tallied: dict[str, list[str]] = {}
-    for write in group:
-        outcome = write.outcome
-        ended = ending(outcome.verdict, outcome.task.previous)
-        if ended is not None and outcome.task.scheduled.config is not None:
-            tallied.setdefault(f"{outcome.endpoint}|{ended}", []).append(slot(outcome.task.pair.tenant))
-    return tallied

@@ -1,4 +1,6 @@
+from collections import Counter
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -10,6 +12,7 @@ from registry.ids import SYSTEM, Pair
 from registry.record import Kind, decode, seen
 from registry.recording import Outcome
 from registry.schedule import Claim, Task
+from registry.tally import Ending, read_tallies, since
 from tests.fixtures_redis import RedisServer
 
 CONFIG = ConnectorConfig.model_validate({"auth": {"type": "bearer", "token": "env://TOKEN"}})
@@ -313,6 +316,34 @@ async def test_finished_checks_are_counted_by_reason(parts: Parts) -> None:
     for shard in {parts.schedule.shard(ACME), parts.schedule.shard(GLOBEX)}:
         counted += int(await parts.redis.hget(keys.counters(shard), "checks|github|ok") or 0)
     assert counted == 2
+
+
+async def test_only_what_was_written_is_counted(parts: Parts) -> None:
+    """A result that lost its race, was sent twice, or is of a pair that is gone adds to nothing."""
+    await enter(parts, ACME, GLOBEX)
+    older = await parts.schedule.task(ACME)
+    (newer, gone) = sorted(await claimed(parts), key=lambda task: task.pair)
+    assert older is not None
+    await parts.schedule.remove(GLOBEX, 2)
+    verdict = Verdict(Reason.TIMEOUT, Fault.VENDOR, parts.clock.now_ms(), latency_ms=70)
+    outcomes = [Outcome(task, verdict, f"github|{task.pair.tenant}.example.com") for task in (older, newer, gone)]
+    assert list(await parts.recorder.record(outcomes[:1])) == [ACME]
+    assert list(await parts.recorder.record(outcomes[1:])) == [ACME], "at the second attempt"
+    assert await parts.recorder.record(outcomes[1:]) == {}
+    counted = Counter[str]()
+    for shard in range(parts.settings.shards):
+        row = cast("dict[bytes, bytes]", await parts.redis.hgetall(keys.counters(shard)))
+        counted.update({name.decode(): int(count) for name, count in row.items()})
+    assert counted == {
+        "checks|github|timeout": 2,
+        "bucket|github|100": 2,
+        "turns|github|unhealthy": 1,
+        "sum_ms|github": 140,
+    }
+    now, shards = parts.clock.now_ms(), range(parts.settings.shards)
+    tallies = since(await read_tallies(parts.redis, shards, now, 60_000), 0)
+    assert {name: tally.counts[Ending.CUT_OFF] for name, tally in tallies.items()} == {"github|acme.example.com": 2}
+    assert {name: tally.tenants(Ending.CUT_OFF) for name, tally in tallies.items()} == {"github|acme.example.com": 1}
 
 
 async def test_depth_counts_pairs_and_what_is_due(parts: Parts) -> None:

@@ -10,9 +10,9 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from registry.counting import LATENCY_BUCKETS_MS
 from registry.health import HealthStatus, Status
 from registry.ids import SYSTEM, Pair
-from registry.recording import LATENCY_BUCKETS_MS
 from worker.families import EXPIRY_WITHIN_DAYS, QUOTA_UNDER, counter, gauge, histogram
 from worker.labels import TenantLabel
 from worker.lags import LOOP, STAGES, buckets

@@ -12,10 +12,10 @@ from starlette.responses import Response
 
 from registry import keys
 from registry.connector import ConnectorMetadata
+from registry.counting import LATENCY_BUCKETS_MS
 from registry.errors import ConnectorUnusable, IncompatibleConnector
 from registry.health import Reason
 from registry.ids import connector_id
-from registry.recording import LATENCY_BUCKETS_MS
 from registry.status_pages import status_reports
 from registry.trend import trends
 from registry.web.api.incidents import logged, opened
