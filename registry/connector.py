@@ -113,7 +113,7 @@ class ConnectorConfig(_Strict):
         base_url: another address than the vendor's own (self-managed GitLab, GitHub Enterprise Server).
         label: a name for people; no effect on checks.
         settings: what only this connector knows (Vertex AI: project and location).
-        interval: seconds between checks, if not the connector's or the default.
+        interval: seconds between checks, if not the tenant's, the connector's or the default.
         budget: checks an hour at most, those on demand included; the operator's own budgets hold besides.
     """
 

@@ -37,7 +37,7 @@ BUDGET_GRACE = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """The schedule's figures, all in milliseconds; `intervals` are those of connectors that have their own."""
+    """The schedule's figures, all in milliseconds; `intervals` and `tenants`: of those that have their own."""
 
     interval: int = 60_000
     confirm_delay: int = 5_000
@@ -46,6 +46,7 @@ class Pace:
     grace: int = 30_000
     unhealthy_threshold: int = 2
     intervals: Mapping[str, int] = field(default_factory=dict)
+    tenants: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -58,15 +59,18 @@ class Pace:
             grace=int(settings.fresh_grace * 1000),
             unhealthy_threshold=settings.unhealthy_threshold,
             intervals={name: int(seconds * 1000) for name, seconds in settings.check_intervals.items()},
+            tenants={name: int(seconds * 1000) for name, seconds in settings.tenant_intervals.items()},
         )
 
     def usual(self, connector: str) -> int:
-        """The interval of a connector's pairs that have none of their own."""
+        """The interval of a connector's pairs where neither they nor their tenants have one of their own."""
         return self.intervals.get(connector, self.interval)
 
     def every(self, pair: Pair, config: ConnectorConfig | None) -> int:
-        """The pair's interval: its configuration's own, else its connector's, else everybody's."""
-        return int(config.interval * 1000) if config and config.interval else self.usual(pair.connector)
+        """The pair's interval: its configuration's own, else its tenant's, else its connector's, else everybody's."""
+        if config and config.interval:
+            return int(config.interval * 1000)
+        return self.tenants.get(pair.tenant) or self.usual(pair.connector)
 
 
 @lru_cache(maxsize=4096)  # every record asks twice

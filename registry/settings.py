@@ -76,6 +76,11 @@ class Settings(BaseSettings):
     check_intervals: dict[str, Seconds] = Field(
         {}, description='Intervals of connectors that have their own, seconds, as JSON (`{"vertex": 300}`).'
     )
+    tenant_intervals: dict[Annotated[str, Field(pattern=r"^[^*]")], Seconds] = Field(
+        {},
+        description='Intervals of tenants that have their own, seconds, as JSON (`{"acme": 300}`); before those of '
+        "connectors, and behind `interval` in a configuration.",
+    )
     check_timeout: Seconds = Field(10.0, description="Seconds a check may take, from its first request.")
     claim_lease: Seconds = Field(60.0, description="Seconds after which an unfinished claim is due again.")
     fresh_grace: Seconds = Field(30.0, description="Seconds a verdict may be overdue before it reads as stale.")
@@ -291,6 +296,7 @@ class Settings(BaseSettings):
 
     @field_validator(
         "check_intervals",
+        "tenant_intervals",
         "vendor_budgets",
         "tenant_budgets",
         "route_groups",

@@ -11,7 +11,7 @@ from registry.bootstrap import assemble
 from registry.connector import ConnectorConfig
 from registry.facade import ConnectorRegistry
 from registry.health import REASONS, Fault, Quota, Reason, Status, Verdict
-from registry.ids import Pair
+from registry.ids import SYSTEM, Pair
 from registry.pace import Pace, fresh_until, hard_ttl, in_phase, next_due, spread
 from registry.record import Kind, Record
 from registry.settings import Settings
@@ -145,6 +145,19 @@ def test_a_pairs_own_interval_goes_before_its_connectors_and_that_before_everybo
         300_000,
         600_000,
     ]
+
+
+def test_a_tenants_interval_goes_before_its_connectors_and_behind_its_pairs_own() -> None:
+    pace = Pace.of(Settings(_env_file=None, check_intervals={"vertex": 300}, tenant_intervals={"acme": 30}))
+    config = ConnectorConfig.model_validate({"auth": {"type": "bearer", "token": "env://T"}})
+    own = config.model_copy(update={"interval": 600.0})
+    vertex, other = Pair("vertex", "acme"), Pair("vertex", "globex")
+    assert [pace.every(vertex, config), pace.every(vertex, own), pace.every(other, config)] == [
+        30_000,
+        600_000,
+        300_000,
+    ]
+    assert pace.every(Pair("vertex", SYSTEM), None) == 300_000, "a service check is nobody's"
 
 
 def test_a_pair_that_shares_a_budget_waits_for_its_share_and_is_believed_meanwhile() -> None:

@@ -21,6 +21,7 @@ from registry.settings import Settings, load_settings
         ("CHECK_INTERVALS", "{hunter2", 'CHECK_INTERVALS: expected JSON such as {"name": …}'),
         ("CHECK_INTERVALS", "", 'CHECK_INTERVALS: expected JSON such as {"name": …}'),
         ("CHECK_INTERVALS", '{"vertex": -1}', "CHECK_INTERVALS, vertex: input should be greater than 0"),
+        ("TENANT_INTERVALS", '{"*": 30}', "TENANT_INTERVALS, *: string should match pattern '^[^*]'"),
         ("VENDOR_BUDGETS", "[1]", "VENDOR_BUDGETS: input should be a valid dictionary"),
         ("VENDOR_URLS", '{"github": "hunter2"}', "VENDOR_URLS, github: expected an address that begins with https://"),
         ("CANARY_URL", "hunter2", "CANARY_URL: expected an address that begins with https://"),
@@ -72,11 +73,13 @@ def test_a_brokers_socket_is_put_into_celerys_spelling(
 
 def test_tables_come_from_json_and_no_address_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CHECK_INTERVALS", '{"vertex": 300}')
+    monkeypatch.setenv("TENANT_INTERVALS", '{"acme": 30}')
     monkeypatch.setenv("ROUTE_GROUPS", '{"chat": ["slack", "teams"]}')
     monkeypatch.setenv("STATUS_PAGE_URLS", '{"github": ""}')
     monkeypatch.setenv("CANARY_URL", "")
     settings = load_settings(env_file=None)
     assert settings.check_intervals == {"vertex": 300.0}
+    assert settings.tenant_intervals == {"acme": 30.0}
     assert settings.route_groups == {"chat": ("slack", "teams")}
     assert settings.status_page_urls == {"github": ""}
     assert not settings.canary_url
