@@ -36,10 +36,12 @@ screenshots: $(STAMP) ## Take the pictures of the dashboard in docs/screenshots 
 
 .PHONY: bench
 bench: $(STAMP) ## Measure what the design asks for; BENCH_ARGS="reads --write" names benchmarks, writes docs/performance.md
+	@ops/install-bench-servers.sh
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 .PHONY: bench-short
 bench-short: $(STAMP) ## As `bench`, in a few minutes: to try it out, not for the record
+	@ops/install-bench-servers.sh
 	$(BIN)/python -m benchmarks --short $(BENCH_ARGS)
 
 .PHONY: contracts

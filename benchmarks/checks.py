@@ -66,7 +66,7 @@ class Size:
 def figures(*, short: bool) -> list[Figure]:
     """The rows ``checks`` and ``naive``."""
     fast = Size(2, 2_000, 100, 3) if short else Size(2, 20_000, 1_000, 5)
-    slow = Size(2, 1_000, 100, 3) if short else Size(2, 4_000, 500, 3)
+    slow = Size(2, 1_000, 100, 3) if short else Size(2, 4_000, 500, 5)
     found: list[Figure] = []
     for running, size in ((nginx, fast), (demo_vendors, slow)):
         with running() as target, redis_server() as (broker, redis):

@@ -28,6 +28,8 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.servers import redis_program
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -107,9 +109,9 @@ def _field(file: str, name: str) -> str:
 
 def _redis() -> str:
     try:
-        said = subprocess.run(["redis-server", "--version"], capture_output=True, text=True, check=True).stdout
-    except OSError:
-        return "no redis-server on PATH"
+        said = subprocess.run([redis_program(), "--version"], capture_output=True, text=True, check=True).stdout
+    except SystemExit:
+        return "no Redis"
     return "Redis " + next(word[2:] for word in said.split() if word.startswith("v="))
 
 

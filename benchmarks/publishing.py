@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import shutil
 import socket
 import statistics
 import subprocess
@@ -23,6 +22,7 @@ from urllib.error import URLError
 
 from benchmarks import synthetic
 from benchmarks.figures import Figure, run
+from benchmarks.servers import program
 from registry import keys
 from registry.bootstrap import Parts, assemble
 from registry.settings import Settings
@@ -30,7 +30,7 @@ from worker.housekeeping import publish
 
 GOAL = 5.0
 SIZES = (10_000, 100_000)
-CYCLES = 3
+CYCLES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +47,7 @@ class Cycle:
 @contextmanager
 def pushgateway() -> Iterator[tuple[str, int]]:
     """A Pushgateway of the benchmark's own: its URL and its process id."""
-    binary = shutil.which("prometheus-pushgateway")
-    assert binary, "install prometheus-pushgateway"
+    binary = program("prometheus-pushgateway", package="prometheus-pushgateway")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
@@ -75,7 +74,7 @@ def _ready(url: str) -> bool:
 
 
 def figures(*, short: bool) -> list[Figure]:
-    """Of each size the median of a few cycles, the CPU of each party, and the memory."""
+    """Of each size the median of five cycles, the CPU of each party, and the memory."""
     return [figure for many in SIZES[: 1 if short else None] for figure in asyncio.run(_measured(many))]
 
 

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.figures import Figure, run
+from benchmarks.servers import redis_program
 from registry import ConnectorRegistry, HealthView, Settings, keys
 from registry.bootstrap import assemble
 from registry.connection import connect, connect_sync
@@ -56,7 +57,7 @@ def _redis() -> Iterator[dict[str, str]]:
         port = free.getsockname()[1]
     with tempfile.TemporaryDirectory(prefix="cr-reads-") as directory:
         path = Path(directory) / "redis.sock"
-        command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--unixsocket", str(path)]
+        command = [redis_program(), "--port", str(port), "--bind", "127.0.0.1", "--unixsocket", str(path)]
         process = subprocess.Popen([*command, "--save", "", "--dir", directory], stdout=subprocess.DEVNULL)
         try:
             while not path.exists():

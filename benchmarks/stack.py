@@ -18,6 +18,7 @@ from typing import TypeAlias
 import aiohttp
 import psutil
 
+from benchmarks.servers import redis_program
 from registry.bootstrap import Parts, assemble
 from registry.health import HealthStatus
 from registry.ids import Pair
@@ -137,7 +138,9 @@ async def stack(tenants: int, *, copies: int = 1, **pace: str) -> AsyncIterator[
 
 async def _servers(here: Stack) -> dict[str, str]:
     """Start Redis and the demo vendors, Slack apart from the others; returns where each vendor is."""
-    here.start("redis", "redis-server", "--port", "0", "--unixsocket", str(here.directory / "redis.sock"), "--save", "")
+    here.start(
+        "redis", redis_program(), "--port", "0", "--unixsocket", str(here.directory / "redis.sock"), "--save", ""
+    )
     ports = {name: here.directory / f"{name}.port" for name in ("vendors", SLACK)}
     for name, port in ports.items():
         here.start(name, sys.executable, "-m", "worker.demo.vendors", "--port", "0", "--port-file", str(port))

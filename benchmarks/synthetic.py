@@ -7,7 +7,6 @@ connectors find (steps, scopes, quota, expiry).
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -17,6 +16,7 @@ from typing import ClassVar
 
 import redis
 
+from benchmarks.servers import redis_program
 from registry.bootstrap import Parts, assemble
 from registry.check import CheckSession
 from registry.clock import steady
@@ -50,8 +50,7 @@ _EVIDENCE: dict[str, Evidence] = {
 @contextmanager
 def redis_server() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """A Redis of the benchmark's own on a Unix socket: its URL and its process."""
-    binary = shutil.which("redis-server") or shutil.which("valkey-server")
-    assert binary, "install redis-server"
+    binary = redis_program()
     with tempfile.TemporaryDirectory(prefix="cr-bench-") as directory:
         socket = Path(directory) / "redis.sock"
         command = [binary, "--port", "0", "--unixsocket", str(socket), "--dir", directory, "--save", ""]

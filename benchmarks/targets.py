@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from benchmarks.servers import program
 from worker.demo.vendors import DemoVendors
 
 PATH = "/rate_limit"
@@ -70,14 +71,15 @@ def token(number: int) -> str:
 
 @contextmanager
 def nginx() -> Iterator[Target]:
-    """nginx of the benchmark's own, from the Debian package (``ops/install-bench-servers.sh``)."""
+    """nginx of the benchmark's own."""
+    binary = program("nginx", package="nginx-light")
     with tempfile.TemporaryDirectory(prefix="cr-nginx-") as directory:
         at, plain, tls = Path(directory), free_port(), free_port()
         _certify(at)
         headers = " ".join(f'add_header {name} "{value}";' for name, value in HEADERS.items())
         text = CONF.format(at=at, plain=plain, tls=tls, path=PATH, headers=headers, answer=ANSWER)
         (at / "nginx.conf").write_text(text)
-        process = subprocess.Popen(["/usr/sbin/nginx", "-c", str(at / "nginx.conf")], stderr=subprocess.DEVNULL)
+        process = subprocess.Popen([binary, "-c", str(at / "nginx.conf")], stderr=subprocess.DEVNULL)
         try:
             for port in (plain, tls):
                 while not listening(port):
@@ -120,11 +122,12 @@ def _serve(plain: int, tls: int, at: str) -> None:
 @contextmanager
 def blackbox(target: Target) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """A blackbox exporter that trusts the target's certificate: the address of its probes, and its process."""
+    binary = program("prometheus-blackbox-exporter", package="prometheus-blackbox-exporter")
     with tempfile.TemporaryDirectory(prefix="cr-blackbox-") as directory:
         config, port = Path(directory) / "blackbox.yml", free_port()
         http = {"preferred_ip_protocol": "ip4", "tls_config": {"ca_file": str(target.certificate)}}
         config.write_text(json.dumps({"modules": {"get": {"prober": "http", "timeout": "10s", "http": http}}}))
-        command = ["prometheus-blackbox-exporter", f"--config.file={config}", f"--web.listen-address=127.0.0.1:{port}"]
+        command = [binary, f"--config.file={config}", f"--web.listen-address=127.0.0.1:{port}"]
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         try:
             while not listening(port):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import ssl
+import subprocess
+import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -62,6 +64,24 @@ def test_the_table_shows_what_was_measured_and_whether_it_is_enough() -> None:
     table([Figure("import", "`import registry`", 12.0, "ms", goal="≤ 150 ms", reached=True)], console)
     assert isinstance(console.file, io.StringIO)
     assert "│ `import registry` │ 12 ms    │ ≤ 150 ms │ yes     │" in console.file.getvalue()
+
+
+def test_a_missing_server_ends_a_benchmark_with_one_sentence() -> None:
+    command = [sys.executable, "-c", "from benchmarks.servers import program; program('nginxx', package='nginx-light')"]
+    done = subprocess.run(command, cwd=HERE.parent, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "nginxx is missing: on Debian install the package nginx-light (as root, ops/install-bench-servers.sh does)\n"
+    )
+
+
+def test_all_benchmarks_end_without_a_traceback_when_one_cannot_measure(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks", "--short", "memory"]
+    nothing = {"PATH": str(tmp_path)}
+    done = subprocess.run(command, cwd=HERE.parent, env=nothing, capture_output=True, text=True, check=False)
+    first, last = done.stderr.splitlines()
+    assert first.startswith("redis-server is missing: on Debian install the package redis-server ")
+    assert last == "benchmarks.memory could not measure"
 
 
 def test_the_median_is_not_moved_by_one_that_was_disturbed() -> None:
