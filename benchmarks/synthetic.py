@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import ClassVar
@@ -25,8 +25,9 @@ from registry.health import Evidence, Fault, HealthCheck, Quota, Reason, Verdict
 from registry.ids import Pair
 from registry.pace import spread
 from registry.recording import Outcome
-from registry.schedule import Entry, Scheduled, Task
+from registry.schedule import Claim, Entry, Scheduled, Task
 from registry.settings import Settings
+from worker.batch import Batch
 
 CONNECTORS = ("github", "gitlab", "linear", "slack", "vertex")
 PAGE = 500
@@ -135,6 +136,16 @@ async def check(parts: Parts, many: int) -> None:
         await parts.recorder.record(
             [Outcome(task, verdict(task.pair, now), f"{task.pair.connector}|vendor.example.com") for task in tasks]
         )
+
+
+async def batch(parts: Parts, pairs: Sequence[Pair]) -> Batch:
+    """These pairs of one connector as a batch that was claimed now."""
+    by_shard: dict[int, list[str]] = {}
+    for pair in pairs:
+        by_shard.setdefault(parts.schedule.shard(pair), []).append(pair.tenant)
+    fence = await parts.schedule.fence(pairs[0])
+    claims = [Claim(pairs[0].connector, shard, fence, tuple(tenants)) for shard, tenants in by_shard.items()]
+    return Batch(f"batch-{fence}", pairs[0].connector, tuple(claims))
 
 
 def _paged(many: int) -> Iterator[list[Pair]]:
