@@ -17,6 +17,7 @@ import msgspec
 
 from benchmarks.figures import Figure, Machine, machine, table, verdict
 from benchmarks.goals import GOALS, Goal
+from benchmarks.histogram import histogram
 
 ROOT = Path(__file__).parent.parent
 KEPT = ROOT / ".run" / "benchmarks"
@@ -29,6 +30,7 @@ LISTED = (
     "detection",
     "history",
     "growth",
+    "load",
     "memory",
     "publishing",
     "api",
@@ -78,7 +80,8 @@ def page(measured: Mapping[str, Measured]) -> str:
         "",
         "The figures to reach, and what `make bench` measured; every comparison has both its sides in one run. Written",
         "by `make bench BENCH_ARGS=--write`; the last column prints a row again. Where a figure is missed, the",
-        "[profile](profile.md) tells what was tried and what the limit is.",
+        "[profile](profile.md) tells what was tried and what the limit is. Comparisons are medians of five rounds or",
+        "more; what is one run (a p99 over many pairs, a kill, bytes) says why in its module's first lines.",
         "",
         "| what | figure to reach | measured | reached | command |",
         "|---|---|---|---|---|",
@@ -90,6 +93,7 @@ def page(measured: Mapping[str, Measured]) -> str:
         "|---|---|---|---|---|",
         *(_line(name, figure) for name, found in measured.items() for figure in found.figures),
         "",
+        *histogram(figure for found in measured.values() for figure in found.figures),
         "## Where",
         "",
         *(f"- `{name}`: {found.machine}" for name, found in measured.items()),

@@ -2,7 +2,7 @@
 
 Beat, workers, Redis and the API are processes of their own; nginx is the vendor. Reads are asked for at fixed times,
 whether earlier ones are answered or not, and timed from then. Some pairs turn to and fro, and every client of a stream
-notes when it is told.
+notes when it is told. It is one run of half a minute: its percentiles are of 15,000 reads and 30,000 tellings.
 """
 
 from __future__ import annotations

@@ -38,6 +38,7 @@ class Figure:
     `row` is the `benchmarks.goals.Goal.row` it belongs to, `goal` its own bound in words (empty: told for context).
     `ratio` is what the goal speaks of where it speaks of two sides: usually `ours` divided by `other`.
     `reached` is None where there is nothing to reach. `command` is what prints it; empty: the module's own.
+    `seconds` is what was counted second by second, where the figure is of that.
     """
 
     row: str
@@ -50,6 +51,7 @@ class Figure:
     goal: str = ""
     reached: bool | None = None
     command: str = ""
+    seconds: tuple[float, ...] = ()
 
     @property
     def measured(self) -> str:

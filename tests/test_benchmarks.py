@@ -54,6 +54,18 @@ def test_a_missed_figure_is_said_so() -> None:
     assert "sync: 2 × raw GET (2 µs to 1 µs) | MISSED | `python -m benchmarks.reads`" in row
 
 
+def test_what_was_counted_by_the_second_is_drawn_to_one_scale() -> None:
+    flat = Figure("load", "usual", 50, "checks", 50, "the mean", 1.0, seconds=(50, 50))
+    steep = Figure("load", "after", 100, "checks", 50, "the mean", 2.0, seconds=(100, 0, 25))
+    lines = page({"load": Measured(machine(), [flat, steep])}).splitlines()
+    drawn = lines[lines.index("```") :]
+    assert [line.split() for line in drawn[2:5]] == [
+        ["1", "50", "█" * 8, "100", "█" * 16],
+        ["2", "50", "█" * 8, "0"],
+        ["3", "25", "█" * 4],
+    ]
+
+
 def test_what_was_not_measured_is_said_so() -> None:
     row = next(line for line in page({}).splitlines() if "cached read" in line)
     assert "| not measured |" in row
