@@ -15,6 +15,9 @@ from registry.health import HealthStatus, Reason, Status
 from registry.ids import Pair
 from registry.record import Record
 
+CLOCKS_DIFFER_MS = 100
+"""A reader carries Redis' time forward by its own clock for half a minute: so much the two may have drifted apart."""
+
 Outcome = tuple[str, str]
 """Status and reason."""
 
@@ -33,6 +36,7 @@ class Event:
 class Look:
     """What was to be seen at one moment: `at` seconds on the steady clock, `now_ms` on Redis'.
 
+    `began_ms` is a moment of Redis' clock before the first of `statuses` was asked for.
     `due` and `records` lack the pairs that Redis has not. `events` are new since the last look and were read after
     `statuses`. `lost` are pairs of shards whose epoch is another than at the last look: Redis lost its data.
     `calm_since` is when the last fault ended, None during one. `asked` is what the vendors counted.
@@ -47,6 +51,7 @@ class Look:
     lost: frozenset[Pair] = frozenset()
     calm_since: float | None = 0.0
     asked: Mapping[str, int] | None = None
+    began_ms: int = 0
 
 
 class Invariant(Protocol):
@@ -57,7 +62,10 @@ class Invariant(Protocol):
 
 @dataclass
 class NeverHealthyPastItsTime:
-    """No verdict is read as healthy for longer than `life` seconds after it was first seen."""
+    """No verdict is read as healthy beyond its own `fresh_until_ms`, by Redis' clock.
+
+    Nor for longer than `life` seconds after it was first seen: a verdict must not allow itself more than that.
+    """
 
     life: float
     _first: dict[tuple[Pair, int], float] = field(default_factory=dict)
@@ -67,6 +75,9 @@ class NeverHealthyPastItsTime:
             first = self._first.setdefault((pair, status.version), look.at)
             if status.healthy and look.at - first > self.life:
                 yield f"{pair} is {status.status.value} by a verdict that is older than {self.life:g} s"
+            if status.healthy and (status.fresh_until_ms or 0) < look.began_ms - CLOCKS_DIFFER_MS:
+                late = look.began_ms - (status.fresh_until_ms or 0)
+                yield f"{pair} is {status.status.value} by a verdict that was over {late} ms before it was asked for"
 
 
 @dataclass

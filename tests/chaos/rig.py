@@ -65,8 +65,8 @@ PACE: Mapping[str, float] = {
 BOUND = max(INTERVAL, LEASE) + 5
 """Seconds a pair may be overdue once a fault is over: the promised figure."""
 
-LIFE = INTERVAL + GRACE + TIMEOUT + 1
-"""Seconds for which one check may be believed: until the next one is due and its grace ends, and the check itself."""
+LIFE = INTERVAL + GRACE + 2
+"""Seconds for which one check may be believed: until the next is due and its grace ends, and what a look takes."""
 
 DURABLE = ("--appendonly", "yes", "--appendfsync", "everysec", "--maxmemory-policy", "noeviction")
 """Options of a Redis that keeps its data, as `connectors up` starts it."""

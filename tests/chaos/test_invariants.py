@@ -10,7 +10,7 @@ from typing import cast
 import pytest
 from msgspec.structs import replace
 
-from registry import keys
+from registry import clock, keys
 from registry.bootstrap import Parts, assemble
 from registry.connector import ConnectorConfig
 from registry.health import Fault, HealthCheck, Reason, StepStatus, Verdict
@@ -72,6 +72,13 @@ class Planted:
         assert isinstance(wire, bytes)
         return wire
 
+    async def lasts_for(self, milliseconds: int) -> None:
+        """Let the verdict be believed for so much longer, from now by Redis' clock."""
+        seconds, microseconds = await self.parts.redis.time()
+        ends_ms = seconds * 1000 + microseconds // 1000 + milliseconds
+        record = replace(decode(await self.wire()), fresh_until_ms=ends_ms)
+        await self.parts.redis.set(self.verdict_key, encode(record))
+
     async def drop_last_event(self) -> None:
         """As if it had never been sent."""
         events = keys.events(self.parts.schedule.shard(PAIR))
@@ -125,6 +132,21 @@ async def test_nothing_is_told_of_what_is_right(planted: Planted, invariant: Cal
 async def test_a_verdict_that_outlives_its_time(planted: Planted) -> None:
     planted.watch_for(NeverHealthyPastItsTime(0.2))
     assert "older than 0.2 s" in planted.until_told()[0]
+
+
+async def test_a_verdict_that_outlives_its_own_word(planted: Planted, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its reader's clock stands still, so that it does not notice."""
+    planted.watch_for(NeverHealthyPastItsTime(60))
+    stopped = clock.steady()
+    monkeypatch.setattr(clock, "steady", lambda: stopped)
+    await planted.lasts_for(50)
+    assert "was over" in planted.until_told()[0]
+
+
+async def test_a_verdict_that_is_over_and_told_to_be_stale_is_right(planted: Planted) -> None:
+    planted.watch_for(NeverHealthyPastItsTime(60))
+    await planted.lasts_for(-1_000)
+    assert planted.told() == []
 
 
 async def test_an_older_record_over_a_newer(planted: Planted) -> None:

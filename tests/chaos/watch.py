@@ -165,19 +165,19 @@ class Watch:
                 self._renewed[pair] = status
 
     def _look(self) -> Look | None:
-        before = self._epoch_list()
+        before, began_ms = self._epoch_list(), self._now_ms()
         statuses = self._statuses()
         self._count(statuses.values())
         if any(status.reason is Reason.MONITOR_ERROR and status.checked_ms is None for status in statuses.values()):
             return None
-        now = self._redis.time()
+        now_ms = self._now_ms()
         records, due, at = self._records(), self._due(), self._now()
         self._read_events()
         if self._epoch_list() != before:
             return None  # Redis lost its data while we looked
         return Look(
             at=at,
-            now_ms=now[0] * 1000 + now[1] // 1000,
+            now_ms=now_ms,
             statuses=statuses,
             records=records,
             due=due,
@@ -185,7 +185,12 @@ class Watch:
             lost=self._forgotten(),
             calm_since=self._calm_since,
             asked=self._asked(),
+            began_ms=began_ms,
         )
+
+    def _now_ms(self) -> int:
+        seconds, microseconds = self._redis.time()
+        return seconds * 1000 + microseconds // 1000
 
     def _count(self, statuses: Iterable[HealthStatus]) -> None:
         self.seen.update(f"{status.status.value}/{status.reason.value}" for status in statuses)
