@@ -260,6 +260,19 @@ async def test_transitions_that_were_cut_off_unread_are_counted_and_told(
     assert await parts.redis.hget(box.COUNTS, "lost") == b"1"
 
 
+@pytest.mark.parametrize("asked", [{"tenants": ["acme"]}, {"connectors": ["github"]}, {"faults": ["vendor"]}])
+async def test_who_asks_for_some_transitions_is_told_too_that_some_were_lost(
+    parts: Parts, receiver: Receiver, tells: Tells, asked: dict[str, object]
+) -> None:
+    """Nobody knows whose they were."""
+    telling = tells({"ops": {"url": receiver.url, **asked}})
+    await turn(parts, Reason.OK)
+    await telling.tell()
+    await parts.redis.xtrim(keys.events(keys.shard_of("acme", parts.settings.shards)), maxlen=0, approximate=False)
+    await telling.tell()
+    assert [event["type"] for event in receiver.events] == ["connectors.lost"]
+
+
 async def test_a_transition_is_kept_until_every_registered_reader_has_read_it(parts: Parts, tmp_path: Path) -> None:
     parts.settings.__dict__["webhooks_file"] = tmp_path  # settings are frozen for everybody but this test
     stream = keys.events(0)

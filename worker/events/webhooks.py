@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 from registry.errors import InvalidConfig
 from registry.health import Fault
 from registry.ids import connector_id, tenant_id
-from worker.events.message import Message
+from worker.events.message import Message, MessageType
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 - how such keys begin, not a key
 """How a signing key begins: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md"""
@@ -107,6 +107,8 @@ class Webhook(BaseModel):
 
     def wants(self, message: Message) -> bool:
         """Is this webhook to be told of `message`?"""
+        if message.type is MessageType.LOST:
+            return True  # nobody knows whose transitions they were
         if self.form == "slack" and message.explained:
             return False  # people read the incident itself
         return (
