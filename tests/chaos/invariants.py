@@ -14,6 +14,7 @@ from typing import Protocol
 from registry.health import HealthStatus, Reason, Status
 from registry.ids import Pair
 from registry.record import Record
+from tests.chaos.messages import Message
 
 CLOCKS_DIFFER_MS = 100
 """A reader carries Redis' time forward by its own clock for half a minute: so much the two may have drifted apart."""
@@ -24,12 +25,13 @@ Outcome = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One transition as the stream tells it; `before` is None for a first verdict."""
+    """One transition as the stream tells it, at `at_ms` (Unix ms); `before` is None for a first verdict."""
 
     pair: Pair
     version: int
     before: Outcome | None
     after: Outcome
+    at_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,8 @@ class Look:
     `began_ms` is a moment of Redis' clock before the first of `statuses` was asked for.
     `due` and `records` lack the pairs that Redis has not. `events` are new since the last look and were read after
     `statuses`. `lost` are pairs of shards whose epoch is another than at the last look: Redis lost its data.
-    `calm_since` is when the last fault ended, None during one. `asked` is what the vendors counted.
+    `calm_since` is when the last fault ended, None during one. `asked` is what the vendors counted. `messages` are new
+    since the last look, and had arrived before `events` were read.
     """
 
     at: float
@@ -52,6 +55,7 @@ class Look:
     calm_since: float | None = 0.0
     asked: Mapping[str, int] | None = None
     began_ms: int = 0
+    messages: tuple[Message, ...] = ()
 
 
 class Invariant(Protocol):

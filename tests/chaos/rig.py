@@ -37,12 +37,15 @@ from tests.chaos.invariants import (
     NobodySeesAnother,
     NoVerdictIsFalse,
 )
+from tests.chaos.promises import EveryPromisedMessageArrives, NoMessageIsAstray
 from tests.chaos.proxy import Proxy
+from tests.chaos.receiver import ADDRESSES, Receiver
 from tests.chaos.watch import Watch
 from tests.fixtures_firestore import free_port
 from tests.fixtures_prometheus import binary, fetched
 from tests.fixtures_redis import RedisServer
 from worker.demo.tenants import CONNECTORS, demo_tenants
+from worker.events import box
 from worker.local.processes import APPLICATION, Process
 
 INTERVAL, LEASE, GRACE, TIMEOUT = 3.0, 6.0, 5.0, 4.0
@@ -61,6 +64,9 @@ PACE: Mapping[str, float] = {
     "reconcile_every": 1,
     "incidents_every": 1,
     "status_pages_every": 0,
+    "webhooks_every": 1,
+    "flap_window": 10,
+    "flap_quiet": 5,
 }
 BOUND = max(INTERVAL, LEASE) + 5
 """Seconds a pair may be overdue once a fault is over: the promised figure."""
@@ -70,6 +76,9 @@ LIFE = INTERVAL + GRACE + 2
 
 DURABLE = ("--appendonly", "yes", "--appendfsync", "everysec", "--maxmemory-policy", "noeviction")
 """Options of a Redis that keeps its data, as `connectors up` starts it."""
+
+TOLD = BOUND + 5
+"""Seconds after which news have arrived: a second check may have to confirm them, a failed delivery to be repeated."""
 
 SHARDS, TENANTS = 4, 6
 WAIT = 30.0
@@ -100,6 +109,7 @@ class Rig:
         self.redis.start(*DURABLE)
         self.proxy = Proxy(self.redis.socket)
         self._vendors, self._pushgateway = free_port(), free_port()
+        self.receiver = Receiver()
         self.settings = self._settings(f"redis://127.0.0.1:{self.proxy.port}")
         self.direct = self._settings(f"unix://{self.redis.socket}")
         self.truth = NoVerdictIsFalse()
@@ -115,14 +125,18 @@ class Rig:
                 EveryTransitionIsTold(),
                 EveryVerdictWasAsked(),
                 NobodySeesAnother(),
+                NoMessageIsAstray(ADDRESSES),
+                EveryPromisedMessageArrives(ADDRESSES, TOLD),
                 self.truth,
             ],
             shards=SHARDS,
             asked=self.asked,
+            messages=self.receiver.messages,
         )
         for role in self.commands():
             self.run(role)
         eventually("the vendors listen", lambda: self.asked() is not None)
+        eventually("whatever happens from now on is told", self.tells)
         self.configure({Pair(name, tenant): config for tenant, of in tenants.items() for name, config in of.items()})
         self.watch.start()
         eventually("everybody is checked", lambda: not self.watch.unhealed())
@@ -136,6 +150,7 @@ class Rig:
             self.kill(role, wait=False)
         for process in self.roles.values():
             process.wait()
+        self.receiver.close()
         self.proxy.close()
         self.redis.kill()
 
@@ -254,6 +269,22 @@ class Rig:
         if reason is Reason.OK:
             del self.truth.expected[pair]
 
+    def told(self, pair: Pair, reason: Reason) -> None:
+        """Wait until the last word about the pair is `reason` at every address that may know of it."""
+        reached = [name for name, address in ADDRESSES.items() if address.may_know(pair.tenant, pair.connector)]
+        last_word = self.receiver.last_word
+
+        def told() -> bool:
+            return {last_word(name, pair) for name in reached} == {reason.value}
+
+        eventually(f"{', '.join(reached)} are told that {pair} is {reason.value}", told)
+
+    def tells(self) -> bool:
+        """Has every webhook had its first tick, and been gathered for?"""
+        with self.redis.client() as client:
+            begun = cast("int", client.hlen(box.SENT))
+        return begun == len(ADDRESSES) and self.fact("tell_ms") > 0
+
     def fact(self, name: str) -> int:
         """One of the system's own counters."""
         with self.redis.client() as client:
@@ -342,6 +373,7 @@ class Rig:
                 "pushgateway_url": f"http://127.0.0.1:{self._pushgateway}",
                 "pushgateway_timeout": 2,
                 "read_timeout": 2.0,
+                "webhooks_file": str(self.receiver.write(self.directory)),
                 **self.settings_changed,
             }
         )

@@ -16,6 +16,7 @@ from registry.health import HealthStatus, Reason
 from registry.ids import SYSTEM, Pair
 from registry.record import Record, decode
 from tests.chaos.invariants import Event, Invariant, Look, NoVerdictIsFalse, judged
+from tests.chaos.messages import Message
 
 PERIOD = 0.25
 """Seconds between two looks."""
@@ -25,7 +26,7 @@ Asked = Callable[[], Mapping[str, int] | None]
 
 
 class Watch:
-    """Watches `pairs`. `look` is one look; `start` looks on and on in a thread.
+    """Watches `pairs`. `look` is one look; `start` looks on and on in a thread. `messages` grows as they arrive.
 
     Where this process itself was kept waiting (`PERIOD` took longer), its clock stands still: nobody was fast then.
     """
@@ -38,10 +39,12 @@ class Watch:
         *,
         shards: int,
         asked: Asked = lambda: None,
+        messages: Sequence[Message] = (),
     ) -> None:
         self._view = HealthView(redis_url, timeout=1.0, shards=shards)
         self._redis: SyncRedis = connect_sync(redis_url, 1.0)
         self._pairs, self._invariants, self._shards, self._asked = tuple(pairs), invariants, shards, asked
+        self._messages, self._shown = messages, 0
         self._epochs: list[object] = []
         self._at = dict.fromkeys(range(shards), "-")
         self._lost: set[int] = set()
@@ -172,6 +175,7 @@ class Watch:
             return None
         now_ms = self._now_ms()
         records, due, at = self._records(), self._due(), self._now()
+        arrived = len(self._messages)
         self._read_events()
         if self._epoch_list() != before:
             return None  # Redis lost its data while we looked
@@ -186,6 +190,7 @@ class Watch:
             calm_since=self._calm_since,
             asked=self._asked(),
             began_ms=began_ms,
+            messages=self._delivered(arrived),
         )
 
     def _now_ms(self) -> int:
@@ -251,9 +256,14 @@ class Watch:
         read, self._read = self._read, []
         return tuple(event for _, event in read if event.pair in self._pairs)
 
+    def _delivered(self, arrived: int) -> tuple[Message, ...]:
+        shown, self._shown = self._shown, arrived
+        return tuple(self._messages[shown:arrived])
+
 
 def _event(wire: bytes) -> Event:
     told = json.loads(wire)
     before, (status, reason) = told["from"], told["to"]
     pair = Pair(told["connector"], told["tenant"])
-    return Event(pair, told["version"], (before[0], before[1]) if before else None, (status, reason))
+    before = (before[0], before[1]) if before else None
+    return Event(pair, told["version"], before, (status, reason), told["at_ms"])
