@@ -298,6 +298,11 @@ class Rig:
             return None
         return counted
 
+    def asked_for(self, prefix: str) -> dict[str, int]:
+        """How often the vendors were asked with the credential of each tenant whose name begins so."""
+        counted = cast("Mapping[str, Mapping[str, int]]", self._control("GET", "/control", None)["tenants"])
+        return {tenant: sum(of.values()) for tenant, of in counted.items() if tenant.startswith(prefix)}
+
     @contextmanager
     def broken(self) -> Iterator[None]:
         """A fault: nobody is called overdue meanwhile."""

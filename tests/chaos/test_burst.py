@@ -24,11 +24,13 @@ WITHIN = 100.0
 
 
 class Burst:
-    """`many` pairs whose own turn comes once an hour."""
+    """`many` pairs whose own turn comes once an hour; their tenants' names begin with `prefix`."""
+
+    prefix = "burst-"
 
     def __init__(self, rig: Rig, many: int) -> None:
         self._rig, self.many = rig, many
-        self._pairs = [Pair("linear", f"burst-{number}") for number in range(many)]
+        self.pairs = [Pair("linear", f"{self.prefix}{number}") for number in range(many)]
 
     def configure(self) -> None:
         """Write them all into the store at once: `reconcile` makes them due."""
@@ -40,31 +42,36 @@ class Burst:
 
         async def write() -> None:
             parts = assemble(self._rig.direct)
-            await parts.configurations.set_many([(pair, config(pair)) for pair in self._pairs], actor="chaos")
+            await parts.configurations.set_many([(pair, config(pair)) for pair in self.pairs], actor="chaos")
             await parts.aclose()
 
         asyncio.run(write())
 
     def make_due(self) -> None:
-        """Nobody's turn is later than this moment."""
+        """Nobody's turn is later than the beginning of time."""
         with self._rig.redis.client() as client, client.pipeline() as pipe:
-            for pair in self._pairs:
+            for pair in self.pairs:
                 pipe.zadd(keys.due(keys.shard_of(pair.tenant, SHARDS), pair.connector), {pair.tenant: 0})
             pipe.execute()
 
     def records(self) -> list[Record | None]:
         """What is kept of each."""
         with self._rig.redis.client() as client:
-            wires = client.mget([keys.verdict(keys.shard_of(pair.tenant, SHARDS), pair) for pair in self._pairs])
+            wires = client.mget([keys.verdict(keys.shard_of(pair.tenant, SHARDS), pair) for pair in self.pairs])
         return [decode(wire) if wire else None for wire in wires]
 
     def checked(self, since: int) -> None:
         """Wait until each was checked by a claim after `since`."""
+        eventually("each is checked", lambda: not self.unchecked(since), WITHIN)
 
-        def done() -> bool:
-            return all(record and record.verdict and record.fence > since for record in self.records())
+    def unchecked(self, since: int) -> list[Pair]:
+        """Those that no claim after `since` has checked yet."""
+        done = [record and record.verdict and record.fence > since for record in self.records()]
+        return [pair for pair, ended in zip(self.pairs, done, strict=True) if not ended]
 
-        eventually("each is checked", done, WITHIN)
+    def newest(self) -> int:
+        """The last claim that has checked any of them."""
+        return max(record.fence for record in self.records() if record)
 
     def forget(self) -> None:
         """Take them out of the store; Redis forgets everything and is filled from it."""
@@ -92,7 +99,6 @@ def test_each_is_checked_once_and_nobody_else_waits(rig: Rig, burst: Burst) -> N
         burst.checked(since)
         log.info("burst %d of %d pairs: done in %.1f s", times, burst.many, time.monotonic() - began)
         rig.demand()
-        records = [record for record in burst.records() if record]
-        since = max(record.fence for record in records)
-        assert max(record.consecutive for record in records) == times, "nobody was checked twice"
+        since = burst.newest()
+        assert max(record.consecutive for record in burst.records() if record) == times, "nobody was checked twice"
     assert rig.fact("batches_lost") == lost
