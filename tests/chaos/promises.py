@@ -103,7 +103,7 @@ class EveryPromisedMessageArrives:
                 self._ids.add((message.address, message.id))
                 self._take(message)
         if look.calm_since is not None:
-            yield from self._late(look.at, look.calm_since)
+            yield from self._late(look, look.calm_since)
 
     def _knowing(self, pair: Pair) -> list[_Known]:
         return [
@@ -156,13 +156,15 @@ class EveryPromisedMessageArrives:
             self._flapping.discard(known)
             self._told[known] = message.after
 
-    def _late(self, at: float, calm_since: float) -> Iterator[str]:
+    def _late(self, look: Look, calm_since: float) -> Iterator[str]:
+        """Of the pairs that are looked at: what the others are is not known meanwhile."""
+        at = look.at
         for known, owed in self._owed.items():
             for (_, after), since in owed.items():
-                if at - max(since, calm_since) > self.within:
+                if known[1] in look.statuses and at - max(since, calm_since) > self.within:
                     yield f"{known[0]} was never told that {known[1]} had turned to {'/'.join(after)}"
         for pair, (outcome, since) in self._is.items():
-            if at - max(since, calm_since) <= self.within:
+            if pair not in look.statuses or at - max(since, calm_since) <= self.within:
                 continue
             for known in self._knowing(pair):
                 told = self._told.get(known, None if known[0] in self._unsure else WELL)
