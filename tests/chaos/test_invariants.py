@@ -29,6 +29,7 @@ from tests.chaos.invariants import (
     NoVerdictIsFalse,
 )
 from tests.chaos.watch import Watch
+from tests.fixtures_redis import RedisServer
 
 PAIR = Pair("slack", "acme-01")
 CONFIG = ConnectorConfig.model_validate({"auth": {"type": "bearer", "token": "env://SLACK"}})
@@ -249,3 +250,24 @@ def test_nothing_is_judged_while_redis_is_away(settings: Settings) -> None:
     assert watch.taken() == []
     assert dict(watch.seen) == {"unknown/monitor_error": 1}
     watch.close()
+
+
+async def test_data_that_are_lost_in_the_middle_of_a_look_are_judged_by_nobody(
+    planted: Planted, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor where no epoch tells so, because they were lost before and nothing is complete yet."""
+    await planted.parts.redis.delete(*map(keys.epoch, range(planted.parts.settings.shards)))
+    planted.watch_for(EveryTransitionIsTold())
+    watch = planted.watch
+    assert watch is not None
+    due = watch._due
+
+    def lost_first() -> dict[Pair, int]:
+        with redis_server.client() as client:
+            client.flushall()
+        return due()
+
+    monkeypatch.setattr(watch, "_due", lost_first)
+    assert watch.look() is None, "its verdicts were told by events that are gone"
+    monkeypatch.undo()
+    assert planted.told() == []

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
+from uuid import uuid4
 
 from registry import HealthView, keys
 from registry.connection import AWAY, SyncRedis, connect_sync
@@ -20,6 +21,9 @@ from tests.chaos.messages import Message
 
 PERIOD = 0.25
 """Seconds between two looks."""
+
+MARK = "chaos:watch"
+"""Where the watch notes that it has seen these data, and no others."""
 
 _Rows = list[tuple[bytes, dict[bytes, bytes]]]
 Asked = Callable[[], Mapping[str, int] | None]
@@ -201,8 +205,16 @@ class Watch:
         self.seen.update(f"{status.status.value}/{status.reason.value}" for status in statuses)
 
     def _epoch_list(self) -> list[object]:
-        """The epochs as they are. A shard with another one than before has lost its data: its stream is read anew."""
-        epochs = cast("list[object]", self._redis.mget([keys.epoch(shard) for shard in range(self._shards)]))
+        """What tells one life of Redis' data from the next: of each shard its epoch, and a mark that the watch leaves.
+
+        Between a loss and the end of the comparison that makes good for it there is no epoch, and the data may be lost
+        again. A shard with something else than before has lost its data: its stream is read anew.
+        """
+        *told, mark = cast("list[object]", self._redis.mget([*map(keys.epoch, range(self._shards)), MARK]))
+        if mark is None:
+            mark = uuid4().hex.encode()
+            self._redis.set(MARK, mark)
+        epochs: list[object] = [(epoch, mark) for epoch in told]
         for shard, (old, new) in enumerate(zip(self._epochs, epochs, strict=False)):
             if old != new:
                 self._start_anew(shard)
