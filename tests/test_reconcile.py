@@ -205,6 +205,14 @@ async def test_who_was_configured_while_an_empty_store_was_compared_is_no_loss(
     assert [await scheduled(parts, ACME), await scheduled(parts, GLOBEX)] == [1, 1]
 
 
+async def nothing_is_believed_until_the_next_round(parts: Parts, pairs: Sequence[Pair]) -> None:
+    nobody = Pair("slack", "t1")
+    assert {(await parts.cache.status(pair)).reason for pair in (*pairs, nobody)} == {Reason.NOT_CHECKED}
+    await parts.reconciler.run()
+    assert (await parts.schedule.depth(["github"]))["github"][0] == len(pairs) + 1, "and the service check"
+    assert (await parts.cache.status(nobody)).reason is Reason.NOT_CONFIGURED
+
+
 @pytest.mark.parametrize("lost_at", [1, 2, 3], ids=["first page", "second page", "last page"])
 async def test_an_index_that_was_lost_while_it_was_compared_is_not_believed(
     parts: Parts, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, lost_at: int
@@ -225,11 +233,7 @@ async def test_an_index_that_was_lost_while_it_was_compared_is_not_believed(
 
     monkeypatch.setattr(parts.schedule, "get", known_before_it_was_lost)
     await parts.reconciler.run()
-    assert {(await parts.cache.status(pair)).reason for pair in pairs} == {Reason.NOT_CHECKED}
-    assert (await parts.cache.status(Pair("slack", "t1"))).reason is Reason.NOT_CHECKED
-    await parts.reconciler.run()
-    assert (await parts.schedule.depth(["github"]))["github"][0] == 1201
-    assert (await parts.cache.status(Pair("slack", "t1"))).reason is Reason.NOT_CONFIGURED
+    await nothing_is_believed_until_the_next_round(parts, pairs)
 
 
 async def test_of_two_comparisons_only_the_one_that_began_after_the_loss_completes_the_index(
@@ -289,10 +293,7 @@ async def test_an_index_that_was_set_back_while_it_was_filled_is_not_believed(
                 client.restore(key, 0, dumped)
 
         await after_page(parts, monkeypatch, 2, set_back)
-    assert {(await parts.cache.status(pair)).reason for pair in pairs} == {Reason.NOT_CHECKED}
-    await parts.reconciler.run()
-    assert (await parts.schedule.depth(["github"]))["github"][0] == 1601
-    assert (await parts.cache.status(Pair("slack", "t1"))).reason is Reason.NOT_CONFIGURED
+    await nothing_is_believed_until_the_next_round(parts, pairs)
 
 
 async def test_a_pair_that_the_schedule_lost_after_it_was_met_is_entered_again(

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.chaos.rig import Rig
-from tests.fixtures_redis import RedisServer, redis_binary
+from tests.chaos.started import started
 
 
 @pytest.fixture(scope="package")
 def running() -> Iterator[Rig]:
-    with tempfile.TemporaryDirectory(prefix="cr-chaos-") as directory:
-        rig = Rig(Path(directory), RedisServer(redis_binary(), Path(directory)))
-        try:
-            rig.start()
-            yield rig
-        finally:
-            rig.close()
+    with started(Rig) as rig:
+        yield rig
 
 
 @pytest.fixture

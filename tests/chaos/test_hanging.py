@@ -7,9 +7,7 @@ waited for what hangs would come too late to everybody else.
 from __future__ import annotations
 
 import socket
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -18,7 +16,7 @@ from registry.health import Reason, Status
 from registry.ids import Pair
 from registry.record import Record, decode
 from tests.chaos.rig import SHARDS, TIMEOUT, Rig, eventually
-from tests.fixtures_redis import RedisServer, redis_binary
+from tests.chaos.started import started
 
 CROWD, HUNG, ROUNDS = 1_200, 60, 4
 """Pairs of the crowd, pairs on the host that hangs (nearly every batch has one of them), and rounds of checks."""
@@ -27,16 +25,10 @@ CROWD, HUNG, ROUNDS = 1_200, 60, 4
 @pytest.fixture(scope="module")
 def running() -> Iterator[Rig]:
     """A system whose workers, if they waited for what hangs, would check 50 pairs a second."""
-    with tempfile.TemporaryDirectory(prefix="cr-chaos-") as directory:
-        changed = {"batch_size": 100, "batch_patience": TIMEOUT}
-        rig = Rig(Path(directory), RedisServer(redis_binary(), Path(directory)), settings_changed=changed)
-        try:
-            rig.start()
-            rig.configure({pair: config(pair, rig.vendors_url + "/gitlab") for pair in crowd()})
-            eventually("each of the crowd is checked", lambda: all(records(rig, crowd())))
-            yield rig
-        finally:
-            rig.close()
+    with started(Rig, batch_size=100, batch_patience=TIMEOUT) as rig:
+        rig.configure({pair: config(pair, rig.vendors_url + "/gitlab") for pair in crowd()})
+        eventually("each of the crowd is checked", lambda: all(records(rig, crowd())))
+        yield rig
 
 
 @pytest.fixture

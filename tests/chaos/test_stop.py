@@ -5,19 +5,17 @@ from __future__ import annotations
 import base64
 import json
 import logging
-import tempfile
 from collections import deque
 from collections.abc import Iterator
 from math import inf
-from pathlib import Path
 
 import pytest
 
 from registry import keys
 from registry.ids import Pair
 from tests.chaos.rig import SHARDS, Rig, eventually
+from tests.chaos.started import started
 from tests.chaos.test_burst import Burst
-from tests.fixtures_redis import RedisServer, redis_binary
 from worker.batch import Batch
 
 log = logging.getLogger(__name__)
@@ -73,17 +71,8 @@ class SlowRig(Rig):
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[SlowRig]:
-    with tempfile.TemporaryDirectory(prefix="cr-chaos-") as directory:
-        rig = SlowRig(
-            Path(directory),
-            RedisServer(redis_binary(), Path(directory)),
-            settings_changed={"claim_lease": LEASE, "host_concurrency": PLACES},
-        )
-        try:
-            rig.start()
-            yield rig
-        finally:
-            rig.close()
+    with started(SlowRig, claim_lease=LEASE, host_concurrency=PLACES) as rig:
+        yield rig
 
 
 @pytest.fixture
