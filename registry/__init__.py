@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from registry.bootstrap import create_registry, default
-    from registry.cache import HealthView
     from registry.connector import (
         Connector,
         ConnectorConfig,
@@ -28,11 +27,11 @@ if TYPE_CHECKING:
     from registry.pages import Page, Wanted
     from registry.route import Route
     from registry.settings import Settings
+    from registry.view import HealthView
     from registry.watch import Gap, Transition
 
 _HOMES = {
     "bootstrap": ("create_registry", "default"),
-    "cache": ("HealthView",),
     "connector": ("Connector", "ConnectorConfig", "ConnectorFactory", "ConnectorMetadata"),
     "errors": ("RegistryError",),
     "facade": ("ConnectorRegistry",),
@@ -41,6 +40,7 @@ _HOMES = {
     "pages": ("Page", "Wanted"),
     "route": ("Route",),
     "settings": ("Settings",),
+    "view": ("HealthView",),
     "watch": ("Gap", "Transition"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -4,13 +4,13 @@ import pytest
 
 from registry import keys
 from registry.bootstrap import Parts
-from registry.cache import HealthView
 from registry.connection import connect_sync
 from registry.errors import CacheUnavailable, InvalidId
 from registry.health import Fault, Reason, Status
 from registry.ids import SYSTEM, Pair
 from registry.packing import unpacked
 from registry.settings import Settings
+from registry.view import HealthView
 from tests.fixtures_redis import RedisServer
 from tests.test_schedule import ACME, enter, record
 

@@ -14,7 +14,6 @@ from msgspec.structs import replace as changed
 
 from registry import keys
 from registry.bootstrap import Parts, assemble
-from registry.cache import HealthView
 from registry.errors import CacheUnavailable, UnknownConnector
 from registry.facade import ConnectorRegistry
 from registry.health import Fault, Reason, Status
@@ -33,6 +32,7 @@ from registry.history import (
 from registry.record import Kind, Record
 from registry.recording import Outcome
 from registry.settings import Settings
+from registry.view import HealthView
 from tests.fixtures_history import DAY, HOUR, MINUTE, PAIR, START, Past, verdict
 from tests.plugin import Plugin, plugin_config
 

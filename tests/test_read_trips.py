@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from registry.bootstrap import Parts
-from registry.cache import HealthCache, HealthView
+from registry.cache import HealthCache
 from registry.clock import SharedClock
 from registry.health import Reason
 from registry.ids import Pair
 from registry.reading import Reading
 from registry.settings import Settings
+from registry.view import HealthView
 from tests.fixtures_wire import Wire
 from tests.test_cache import checked, filled
 

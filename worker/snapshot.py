@@ -9,7 +9,6 @@ from typing import cast
 
 from registry import keys
 from registry.bootstrap import Parts
-from registry.cache import Wires
 from registry.clock import steady
 from registry.connection import AWAY, connect
 from registry.health import HealthStatus, Reason
@@ -18,6 +17,7 @@ from registry.incidents import Incident, open_incidents
 from registry.maintenance import MaintenanceBoard, until
 from registry.record import absent, decode, seen
 from registry.settings import Settings
+from registry.wires import Wires
 from worker.events.standing import Standing, lost, standings
 from worker.flight import limit, look
 from worker.lags import recent
