@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 class Lease:
     """The right to be the one `name` (``publisher``, ``reconciler``), held in Redis by `owner`.
 
-    The fence grows with every change of owner. A lease is never given back: it ends when it is not extended.
+    The fence grows with every change of owner, even where Redis lost its data in between. A lease is never given back:
+    it ends when it is not extended.
     """
 
     def __init__(self, redis: Redis, name: str, owner: str) -> None:

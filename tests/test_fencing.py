@@ -180,6 +180,17 @@ async def test_a_turn_is_done_once_and_the_next_one_is_anybodys(settings: Settin
     await parts.aclose()
 
 
+async def test_whoever_was_first_in_a_redis_that_lost_its_data_writes_nothing_into_the_next(parts: Parts) -> None:
+    """Both have the first fence of their Redis."""
+    one, two = Lease(parts.redis, "detector", "one"), Lease(parts.redis, "detector", "two")
+    fence = await one.hold(60)
+    await parts.redis.flushdb()
+    assert await two.hold(60) > fence
+    async with parts.redis.pipeline() as pipe:
+        with pytest.raises(WatchError):
+            await one.fenced(pipe, fence)
+
+
 async def test_a_detector_that_was_overtaken_writes_nothing(parts: Parts) -> None:
     await recorded(parts, GITHUB, Reason.VENDOR_ERROR, 8)
     one, two = Lease(parts.redis, "detector", "one"), Lease(parts.redis, "detector", "two")

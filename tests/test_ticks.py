@@ -35,4 +35,4 @@ async def test_a_lease_that_was_extended_in_the_future_binds_nobody(parts: Parts
     seconds, _ = await parts.redis.time()
     ahead = str(seconds * 1000 + HOUR_MS)
     await parts.redis.hset(keys.lease("publisher"), mapping={"at": ahead, "until": ahead})
-    assert await Lease(parts.redis, "publisher", "another").hold(60) == fence + 1
+    assert await Lease(parts.redis, "publisher", "another").hold(60) > fence
