@@ -82,7 +82,7 @@ def burst(rig: SlowRig) -> Iterator[Burst]:
     burst.forget()
 
 
-@pytest.mark.parametrize("rounds", [1, pytest.param(4, marks=pytest.mark.long)])
+@pytest.mark.parametrize("rounds", [1, pytest.param(4, marks=[pytest.mark.long, pytest.mark.timeout(300)])])
 def test_a_worker_that_ends_in_the_middle_of_much_work_hands_the_rest_back(
     rig: SlowRig, burst: Burst, rounds: int
 ) -> None:
