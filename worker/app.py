@@ -16,6 +16,8 @@ from registry.connection import AWAY
 from registry.logs import configure_logs
 from registry.settings import Settings, load_settings
 from worker.events.deliver import Deliverer
+from worker.events.gather import Gatherer
+from worker.events.telling import Rules
 from worker.events.webhooks import load_webhooks
 from worker.monitor import Monitor
 from worker.owner import owner
@@ -91,7 +93,7 @@ class _Process:
     queues: frozenset[str] = frozenset()
     runtime: Runtime | None = None
     monitor: Monitor | None = None
-    deliverer: Deliverer | None = None
+    tellers: tuple[Gatherer, Deliverer] | None = None
 
 
 def runtime() -> Runtime:
@@ -99,7 +101,7 @@ def runtime() -> Runtime:
     if _Process.runtime is None or _Process.runtime.pid != os.getpid():
         _Process.runtime = Runtime(settings)
         _Process.monitor = Monitor(_Process.runtime.parts)
-        _Process.deliverer = None
+        _Process.tellers = None
     return _Process.runtime
 
 
@@ -110,13 +112,14 @@ def monitor() -> Monitor:
     return _Process.monitor
 
 
-def deliverer() -> Deliverer:
-    """This process's sender of messages; it lives on the runtime's loop."""
+def tellers() -> tuple[Gatherer, Deliverer]:
+    """Who finds, in this process, what is to be told to webhooks, and who sends it; on the runtime's loop."""
     parts = runtime().parts
-    if _Process.deliverer is None:
+    if _Process.tellers is None:
         webhooks = load_webhooks(settings.webhooks_file, parts.catalog.list())
-        _Process.deliverer = Deliverer(parts, webhooks, source=settings.webhooks_source, owner=owner())
-    return _Process.deliverer
+        gatherer = Gatherer(parts, Rules.of(settings), webhooks)
+        _Process.tellers = gatherer, Deliverer(parts, webhooks, source=settings.webhooks_source, owner=owner())
+    return _Process.tellers
 
 
 @signals.setup_logging.connect
@@ -161,8 +164,8 @@ async def _live(parts: Parts, monitor: Monitor, *, checks: bool) -> None:
 
 
 async def _stop_telling() -> None:
-    if _Process.deliverer is not None:
-        await _Process.deliverer.aclose()
+    if _Process.tellers is not None:
+        await _Process.tellers[1].aclose()
 
 
 async def _leave() -> None:

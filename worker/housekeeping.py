@@ -22,9 +22,8 @@ from registry.status_pages import keep, pages, read_page
 from worker.auditing import audit_transitions
 from worker.cloud_monitoring import export
 from worker.events.deliver import Deliverer
-from worker.events.gather import gather
+from worker.events.gather import Gatherer
 from worker.events.retention import trim
-from worker.events.telling import Rules
 from worker.incidents import detect
 from worker.publish import push
 from worker.pulse import Pulse, judge, told, working
@@ -96,7 +95,7 @@ async def reconcile(parts: Parts, owner: str) -> bool:
     return True
 
 
-async def tell(parts: Parts, deliverer: Deliverer, owner: str) -> bool:
+async def tell(parts: Parts, gatherer: Gatherer, deliverer: Deliverer, owner: str) -> bool:
     """Gather what is worth telling, and send it on; False when another process gathers."""
     every, began = parts.settings.webhooks_every, steady()
     await deliverer.tick()
@@ -105,7 +104,7 @@ async def tell(parts: Parts, deliverer: Deliverer, owner: str) -> bool:
     if not fence:
         return False
     try:
-        await gather(parts, Rules.of(parts.settings), lambda pipe: lease.fenced(pipe, fence))
+        await gatherer.gather(lambda pipe: lease.fenced(pipe, fence))
     except WatchError:
         log.warning("gathering_too_slow")
         return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from worker.app import app, deliverer, monitor, runtime
+from worker.app import app, monitor, runtime, tellers
 from worker.batch import Batch, BatchMessage
 from worker.dispatch import dispatch
 from worker.housekeeping import (
@@ -74,7 +74,7 @@ def read_status_pages_task() -> None:
 def tell_task() -> None:
     """Tell the webhooks what has happened."""
     if begins("tell"):
-        runtime().run(tell(runtime().parts, deliverer(), owner()))
+        runtime().run(tell(runtime().parts, *tellers(), owner()))
 
 
 @app.task(name="pulse")

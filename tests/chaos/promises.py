@@ -2,8 +2,8 @@
 
 Not promised, as ``docs/events.md`` has it: that a changed configuration is not checked yet; a failure that was over
 before what it waited for (its confirmation, an incident); each turn of a pair that flaps; anything in maintenance,
-which the rig has none of; what a message says was lost; and what happened before the first look for something to tell,
-which after a loss of Redis' data comes anew.
+which the rig has none of; what a message says was lost, or is not remembered because Redis lost its data; and what
+happened before the first look for something to tell, which then comes anew.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from tests.chaos.messages import Address, Message
 
 WELL: Outcome = ("healthy", "ok")
 """What an address takes a pair for that it was never told of."""
+
+UNSURE = ("lost", "begun")
+"""Messages after which an address has to read for itself what every pair is."""
 
 SILENT = ("not_checked", "not_configured")
 """Reasons that are told to nobody, or only to those who knew of the pair."""
@@ -51,7 +54,7 @@ class NoMessageIsAstray:
             self._turns.setdefault(event.pair, []).append((event.at_ms, event.after))
         for message in look.messages:
             address, told_of = message.address, message.pair or message.kind
-            if message.kind != "lost" and not self.addresses[address].may_know(message.tenant, message.connector):
+            if message.kind not in UNSURE and not self.addresses[address].may_know(message.tenant, message.connector):
                 yield f"{address} was told of {told_of}, which is none of its business"
             strangers = set(self.pattern.findall(message.text)) - {message.tenant}
             if strangers and message.tenant:
@@ -85,7 +88,7 @@ class EveryPromisedMessageArrives:
     addresses: Mapping[str, Address]
     within: float
     _owed: dict[_Known, dict[tuple[int, Outcome], float]] = field(default_factory=dict)
-    _told: dict[_Known, Outcome | None] = field(default_factory=dict)
+    _told: dict[_Known, Outcome] = field(default_factory=dict)
     _unsure: set[str] = field(default_factory=set)
     _flapping: set[_Known] = field(default_factory=set)
     _is: dict[Pair, tuple[Outcome, float]] = field(default_factory=dict)
@@ -94,7 +97,8 @@ class EveryPromisedMessageArrives:
 
     def judge(self, look: Look) -> Iterator[str]:
         for pair in look.lost:
-            self._forget(pair, look.at)
+            self._is.pop(pair, None)
+            self._lost[pair] = look.at
         for event in look.events:
             if not event.pair.is_service:
                 self._turn(event, look)
@@ -109,15 +113,6 @@ class EveryPromisedMessageArrives:
         return [
             (name, pair) for name, address in self.addresses.items() if address.may_know(pair.tenant, pair.connector)
         ]
-
-    def _forget(self, pair: Pair, at: float) -> None:
-        """What was told before is not known any more by whom it would be told anew."""
-        self._is.pop(pair, None)
-        self._lost[pair] = at
-        for known in self._knowing(pair):
-            self._owed.pop(known, None)
-            self._told[known] = None
-            self._flapping.discard(known)
 
     def _turn(self, event: Event, look: Look) -> None:
         if event.after[1] in SILENT:
@@ -140,11 +135,12 @@ class EveryPromisedMessageArrives:
         return calm
 
     def _take(self, message: Message) -> None:
-        if message.kind == "lost":
+        if message.kind in UNSURE:
             self._unsure.add(message.address)
             for of in (self._owed, self._told):
                 for known in [known for known in of if known[0] == message.address]:
                     del of[known]
+            self._flapping = {known for known in self._flapping if known[0] != message.address}
         if message.pair is None or message.after is None:
             return
         known = (message.address, message.pair)

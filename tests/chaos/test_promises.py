@@ -16,7 +16,9 @@ from tests.chaos.promises import EveryPromisedMessageArrives, NoMessageIsAstray
 from tests.chaos.receiver import ADDRESSES, Receiver
 from tests.chaos.told import CONFIG, PAIR, STRANGER, Told
 from worker.events.deliver import Deliverer
+from worker.events.gather import Gatherer
 from worker.events.message import Message, MessageType
+from worker.events.telling import Rules
 from worker.events.webhooks import load_webhooks
 
 OK, EXPIRING, REJECTED = Reason.OK, Reason.CREDENTIAL_EXPIRING, Reason.CREDENTIAL_REJECTED
@@ -27,13 +29,15 @@ async def told(parts: Parts, tmp_path: Path) -> AsyncIterator[Told]:
     receiver = Receiver()
     webhooks = load_webhooks(receiver.write(tmp_path), parts.catalog.list())
     deliverer = Deliverer(parts, webhooks, source="/chaos", owner="one")
-    made = Told(parts, receiver, deliverer)
+    made = Told(parts, receiver, Gatherer(parts, Rules(flaps=6, vendor_ms=0), webhooks), deliverer)
     for pair in (PAIR, STRANGER):
         await parts.schedule.put(pair, 1, CONFIG, reset=False)
     for shard in range(parts.settings.shards):
         await parts.redis.set(keys.epoch(shard), 1)
     await made.gathers()
     await made.delivers()
+    assert [each.kind for each in receiver.messages] == ["begun"] * len(ADDRESSES)
+    receiver.messages.clear()
     yield made
     await deliverer.aclose()
     receiver.close()
@@ -122,16 +126,36 @@ async def test_a_pair_that_flaps_is_promised_nothing_until_it_settles(told: Told
     assert looked_at_for_long(told) == set()
 
 
-async def test_a_lost_memory_of_redis_excuses_a_turn(told: Told) -> None:
-    told.watch_for(promise())
-    await told.tells(OK, EXPIRING)
-    assert told.looks() == []
+async def forgets(told: Told) -> None:
+    """Redis loses its data; the pair is configured anew."""
     await told.parts.redis.flushdb()
     for shard in range(told.parts.settings.shards):
         await told.parts.redis.set(keys.epoch(shard), 2)
     await told.parts.schedule.put(PAIR, 1, CONFIG, reset=False)
-    await told.turns(OK, EXPIRING, OK)
+
+
+async def test_a_lost_memory_of_redis_excuses_whoever_says_so(told: Told) -> None:
+    told.watch_for(promise())
+    await told.tells(OK, EXPIRING)
+    assert told.looks() == []
+    await forgets(told)
+    await told.gathers()
+    await told.delivers()
+    await told.turns(OK)
     assert looked_at_for_long(told) == set()
+
+
+async def test_a_lost_memory_of_redis_that_nobody_is_told_of(told: Told) -> None:
+    told.watch_for(promise())
+    await told.tells(OK, EXPIRING)
+    assert told.looks() == []
+    await forgets(told)
+    await told.gathers()
+    await told.loses()
+    await told.delivers()
+    await told.turns(OK)
+    last = "slack:acme-01 is degraded/credential_expiring, but it is healthy/ok"
+    assert told.until_told()[0].endswith(f"was told last that {last}")
 
 
 async def test_transitions_that_are_told_to_be_lost_are_excused(told: Told) -> None:

@@ -16,9 +16,8 @@ from tests.chaos.receiver import Receiver
 from tests.chaos.watch import Watch
 from worker.events import box
 from worker.events.deliver import Deliverer
-from worker.events.gather import gather
+from worker.events.gather import Gatherer
 from worker.events.message import Message, MessageType
-from worker.events.telling import Rules
 
 PAIR, STRANGER = Pair("slack", "acme-01"), Pair("linear", "acme-02")
 CONFIG = ConnectorConfig.model_validate({"auth": {"type": "bearer", "token": "env://TOKEN"}})
@@ -30,6 +29,7 @@ class Told:
 
     parts: Parts
     receiver: Receiver
+    gatherer: Gatherer
     deliverer: Deliverer
     watch: Watch | None = None
     turned: dict[Pair, list[tuple[int, tuple[str, str]]]] = field(default_factory=dict)
@@ -59,7 +59,7 @@ class Told:
         """Put what is worth telling into the outbox; what waits is looked at too, as a second later."""
         for pair in cast("list[bytes]", await self.parts.redis.zrange(box.OPEN, 0, -1)):
             await self.parts.redis.zadd(box.OPEN, {pair: 0})
-        await gather(self.parts, Rules(flaps=6, vendor_ms=0))
+        await self.gatherer.gather()
 
     async def loses(self) -> None:
         """The newest message in the outbox, as if it had never been put there."""

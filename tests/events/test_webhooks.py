@@ -5,10 +5,10 @@ import base64
 import hashlib
 import hmac
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Protocol, cast
 
 import pytest
 import yaml
@@ -27,7 +27,7 @@ from registry.recording import Outcome
 from tests.test_schedule import CONFIG
 from worker.events import box
 from worker.events.deliver import MOST_ATTEMPTS, REFUSED_ATTEMPTS, Deliverer
-from worker.events.gather import gather
+from worker.events.gather import Gatherer
 from worker.events.retention import trim
 from worker.events.standing import lost, standings
 from worker.events.telling import Rules
@@ -44,13 +44,20 @@ RULES = Rules(vendor_ms=0)
 
 @dataclass
 class Receiver:
-    """A webhook's other end: answers with `statuses` in turn, then with 204."""
+    """A webhook's other end: answers with `statuses` in turn, then with 204.
+
+    `begun` are the times it was told that telling begins, which every test starts with; `got` is all the rest.
+    """
 
     statuses: list[int] = field(default_factory=list)
     got: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
+    begun: list[bytes] = field(default_factory=list)
     url: str = ""
 
     async def take(self, request: web.Request) -> web.Response:
+        if request.headers["webhook-id"].startswith("begun-"):
+            self.begun.append(await request.read())
+            return web.Response(status=204)
         self.got.append(({name.lower(): value for name, value in request.headers.items()}, await request.read()))
         return web.Response(status=self.statuses.pop(0) if self.statuses else 204)
 
@@ -83,17 +90,18 @@ async def turn(parts: Parts, reason: Reason, tenant: str = "acme", *, times: int
 class Telling:
     """Gathers and delivers, as the periodic task does."""
 
-    def __init__(self, parts: Parts, webhooks: dict[str, dict[str, object]], path: Path) -> None:
+    def __init__(self, parts: Parts, webhooks: dict[str, dict[str, object]], path: Path, owner: str) -> None:
         file = path / "webhooks.yaml"
         file.write_text(yaml.safe_dump({"webhooks": webhooks}))
         self.parts = parts
         known = load_webhooks(file, parts.catalog.list())
-        self.deliverer = Deliverer(parts, known, source="/test", owner="one", jitter=lambda: 0.0)
+        self.gatherer = Gatherer(parts, RULES, known)
+        self.deliverer = Deliverer(parts, known, source="/test", owner=owner, jitter=lambda: 0.0)
 
     async def tell(self) -> None:
         await self.deliverer.tick()
         await self.deliverer.drain()
-        await gather(self.parts, RULES)
+        await self.gatherer.gather()
         await self.deliverer.tick()
         await self.deliverer.drain()
 
@@ -105,15 +113,18 @@ class Telling:
         await self.tell()
 
 
-Tells = Callable[[dict[str, dict[str, object]]], Telling]
+class Tells(Protocol):
+    """Makes a `Telling` of webhooks by name."""
+
+    def __call__(self, webhooks: dict[str, dict[str, object]], owner: str = "one") -> Telling: ...
 
 
 @pytest.fixture
 async def tells(parts: Parts, tmp_path: Path) -> AsyncIterator[Tells]:
     made: list[Telling] = []
 
-    def make(webhooks: dict[str, dict[str, object]]) -> Telling:
-        made.append(Telling(parts, webhooks, tmp_path))
+    def make(webhooks: dict[str, dict[str, object]], owner: str = "one") -> Telling:
+        made.append(Telling(parts, webhooks, tmp_path, owner))
         return made[-1]
 
     yield make
@@ -186,7 +197,7 @@ async def test_what_is_never_taken_becomes_a_dead_letter_and_the_rest_goes_on(
     await telling.tell()
     assert len(receiver.got) == attempts + 1
     counts = await parts.redis.hgetall(box.COUNTS)
-    assert counts == {b"failed|ops": str(attempts).encode(), b"dead|ops": b"1", b"delivered|ops": b"1"}
+    assert counts == {b"failed|ops": str(attempts).encode(), b"dead|ops": b"1", b"delivered|ops": b"2"}  # and the first
 
 
 async def test_a_process_that_dies_between_sending_and_noting_it_sends_again(
@@ -208,8 +219,8 @@ async def test_nothing_is_told_twice_when_gathering_is_repeated(parts: Parts, re
     telling = tells({"ops": {"url": receiver.url}})
     await telling.tell()
     await turn(parts, Reason.SLOW)
-    assert await gather(parts, RULES) == 1
-    assert await gather(parts, RULES) == 0
+    assert await telling.gatherer.gather() == 1
+    assert await telling.gatherer.gather() == 0
     await telling.tell()
     assert len(receiver.got) == 1
 
@@ -258,6 +269,103 @@ async def test_transitions_that_were_cut_off_unread_are_counted_and_told(
     await telling.tell()
     assert [event["type"] for event in receiver.events] == ["connectors.lost"]
     assert await parts.redis.hget(box.COUNTS, "lost") == b"1"
+
+
+@pytest.mark.parametrize("asked", [{}, {"tenants": ["acme"]}, {"faults": ["vendor"]}, {"form": "slack"}])
+async def test_everybody_is_told_when_telling_begins_and_when_it_begins_anew_with_an_empty_redis(
+    parts: Parts, receiver: Receiver, tells: Tells, asked: dict[str, object]
+) -> None:
+    telling = tells({"ops": {"url": receiver.url, **asked}})
+    await telling.tell()
+    await telling.tell()
+    assert len(receiver.begun) == 1
+    await parts.redis.flushdb()
+    await telling.tell()
+    assert len(receiver.begun) == 2
+    assert b"read the statuses" in receiver.begun[1]
+    assert await lost(parts) == 0
+
+
+async def test_it_begins_for_all_whoever_looked_before(parts: Parts, receiver: Receiver, tells: Tells) -> None:
+    """A webhook's position may be made before, or after, the message is there."""
+    telling = tells({"early": {"url": receiver.url}})
+    await telling.deliverer.tick()
+    await telling.deliverer.drain()
+    both = tells({"early": {"url": receiver.url}, "late": {"url": receiver.url}})
+    await both.gatherer.gather()
+    await both.deliverer.tick()
+    await both.deliverer.drain()
+    assert len(receiver.begun) == 2
+
+
+async def test_a_webhook_that_is_added_later_is_told_what_happens_from_then_on(
+    parts: Parts, receiver: Receiver, tells: Tells
+) -> None:
+    telling = tells({"ops": {"url": "http://127.0.0.1:9/nobody"}})
+    await telling.tell()
+    await turn(parts, Reason.SLOW)
+    await telling.tell()
+    telling = tells({"ops": {"url": "http://127.0.0.1:9/nobody"}, "new": {"url": receiver.url}})
+    await telling.tell()
+    assert (receiver.begun, receiver.got) == ([], [])
+    await turn(parts, Reason.OK)
+    await telling.tell()
+    assert [event["type"] for event in receiver.events] == ["connectors.transition"]
+
+
+async def test_a_redis_that_was_set_back_is_noticed_and_told_once(
+    parts: Parts, receiver: Receiver, tells: Tells
+) -> None:
+    telling = tells({"ops": {"url": receiver.url}})
+    await turn(parts, Reason.OK)
+    await telling.tell()
+    copies = {name: await parts.redis.dump(name) for name in await parts.redis.keys()}
+    await turn(parts, Reason.SLOW)
+    await telling.tell()
+    assert [event["type"] for event in receiver.events] == ["connectors.transition"]
+    await parts.redis.flushdb()
+    for name, copy in copies.items():
+        assert copy is not None
+        await parts.redis.restore(name, 0, copy)
+    await telling.tell()
+    await telling.tell()
+    assert [event["type"] for event in receiver.events] == ["connectors.transition", "connectors.lost"]
+    assert "set back" in str(receiver.events[1]["data"])
+    assert await lost(parts) == 1
+
+
+async def test_a_teller_that_stood_still_notes_nothing_when_somebody_else_has_gone_on(
+    parts: Parts, receiver: Receiver, tells: Tells
+) -> None:
+    arrived, answer = asyncio.Event(), asyncio.Event()
+
+    async def stall(request: web.Request) -> web.Response:
+        if not arrived.is_set() and not request.headers["webhook-id"].startswith("begun-"):
+            arrived.set()
+            await answer.wait()
+            return web.Response()
+        return await receiver.take(request)
+
+    app = web.Application()
+    app.router.add_post("/hook", stall)
+    async with TestServer(app) as server:
+        telling = tells({"ops": {"url": str(server.make_url("/hook"))}})
+        await telling.tell()
+        for reason in (Reason.SLOW, Reason.OK):
+            await turn(parts, reason)
+            await telling.gatherer.gather()
+        await telling.deliverer.tick()
+        await arrived.wait()
+        await parts.redis.hset(keys.lease("webhook:ops"), "until", 0)  # its time is over
+        other = tells({"ops": {"url": str(server.make_url("/hook"))}}, owner="two")
+        await other.deliverer.tick()
+        await other.deliverer.drain()
+        reached = await parts.redis.hget(box.SENT, "ops")
+        answer.set()
+        await telling.deliverer.drain()
+    assert [event["type"] for event in receiver.events] == ["connectors.transition"] * 2
+    assert await parts.redis.hget(box.SENT, "ops") == reached
+    assert (await parts.redis.hgetall(box.COUNTS))[b"delivered|ops"] == b"3"
 
 
 @pytest.mark.parametrize("asked", [{"tenants": ["acme"]}, {"connectors": ["github"]}, {"faults": ["vendor"]}])
@@ -386,7 +494,7 @@ async def test_a_webhook_that_hangs_does_not_keep_the_tick_waiting(parts: Parts,
         telling = tells({"ops": {"url": str(server.make_url("/hook")), "timeout": 60}})
         await telling.tell()
         await turn(parts, Reason.SLOW)
-        await gather(parts, RULES)
+        await telling.gatherer.gather()
         await telling.deliverer.tick()
         await arrived.wait()
         async with asyncio.timeout(30):
@@ -468,7 +576,7 @@ async def test_the_metrics_tell_who_is_behind_and_what_was_given_up(
     assert behind.labels == {"webhook": "ops"}
     assert behind.value > 0
     counts = {sample.labels["outcome"]: sample.value for sample in families["registry_webhook_messages"]}
-    assert counts == {"delivered": 0, "failed": 1, "dead": 0}
+    assert counts == {"delivered": 1, "failed": 1, "dead": 0}  # that telling begins was taken
     await telling.retry("ops")
     families = {family.name: family.samples for family in platform_families(await platform_snapshot(parts))}
     assert families["registry_webhook_behind_seconds"][0].value == 0

@@ -26,6 +26,9 @@ SENT = f"{PREFIX}:{{out}}:sent"
 COUNTS = f"{PREFIX}:{{out}}:counts"
 """Hash of counters: ``delivered|webhook``, ``failed|webhook``, ``dead|webhook``, ``lost``."""
 
+BEGINNING = "0"
+"""The position before the oldest message, whichever that is."""
+
 CAP = 100_000
 """Messages kept for webhooks that do not take them."""
 

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import aiohttp
 import msgspec
 import structlog
+from redis.exceptions import WatchError
 from redis.typing import EncodableT
 
 from registry.bootstrap import Parts
@@ -26,6 +28,9 @@ from worker.events.message import Message, cloudevent, slack
 from worker.events.retention import order
 from worker.events.signing import signed_headers
 from worker.events.webhooks import Webhook
+
+if TYPE_CHECKING:
+    from redis.asyncio.client import Pipeline
 
 log = structlog.get_logger(__name__)
 
@@ -41,10 +46,9 @@ REFUSED_ATTEMPTS = 3
 PAGE = 50
 """Messages read at once."""
 
-BEGINNING = "0"
-"""The position before the oldest message, whichever that is."""
-
 _Rows = list[tuple[bytes, dict[bytes, bytes]]]
+_Turn = tuple[Lease, int]
+"""The lease of a webhook, and its fence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,52 +112,70 @@ class Deliverer:
         try:
             while await self._send_page(name, webhook):
                 pass
+        except WatchError:
+            log.warning("webhook_overtaken", webhook=name)
         except AWAY as error:
             log.warning("outbox_away", webhook=name, error=type(error).__name__)
 
     async def _send_page(self, name: str, webhook: Webhook) -> bool:
-        redis, lease = self._parts.redis, Lease(self._parts.redis, f"webhook:{name}", self._owner)
-        if not await lease.hold(webhook.timeout * 2):
+        lease, ttl = Lease(self._parts.redis, f"webhook:{name}", self._owner), webhook.timeout * 2
+        fence = await lease.hold(ttl)
+        if not fence:
             return False
-        rows = await self._after(name, await self._position(name))
+        turn, passed = (lease, fence), b""
+        rows = await self._after(name, await self._position(name), turn)
         for entry, fields in rows:
             message = _read(fields[b"message"])
+            ours = message is None or (message.only in (None, name) and webhook.wants(message))
+            passed = b"" if ours else entry
             if message is None:
                 log.error("message_unreadable", webhook=name, entry=entry.decode())
-                await self._lost(name, entry)
-            elif message.only in (None, name) and webhook.wants(message):
-                if not await lease.hold(webhook.timeout * 2) or not await self._send(name, webhook, entry, message):
-                    return False
-            else:
-                await redis.hset(box.SENT, name, entry)
+                await self._lost(name, entry, turn)
+            elif ours and (await lease.hold(ttl) != fence or not await self._send(name, webhook, entry, message, turn)):
+                return False
+        if passed:
+            async with self._noting(turn) as pipe:
+                pipe.hset(box.SENT, name, passed)
         return bool(rows)
 
-    async def _after(self, name: str, position: str) -> _Rows:
+    @asynccontextmanager
+    async def _noting(self, turn: _Turn) -> AsyncIterator[Pipeline]:
+        """A transaction for what has come of a turn.
+
+        Raises:
+            WatchError: this process stood still, and another sends to the webhook; nothing is noted.
+        """
+        lease, fence = turn
+        async with self._parts.redis.pipeline(transaction=True) as pipe:
+            await lease.fenced(pipe, fence)
+            yield pipe
+            await pipe.execute()
+
+    async def _after(self, name: str, position: str, turn: _Turn) -> _Rows:
         """The next messages. Those that the outbox has cut off untold are counted: what is at `position` went first."""
         rows = cast("_Rows", await self._parts.redis.xrange(box.OUTBOX, position, count=PAGE + 1))
         if rows and rows[0][0].decode() == position:
             return rows[1:]
-        if rows and position != BEGINNING:
+        if rows and position != box.BEGINNING:
             log.error("messages_lost", webhook=name, after=position)
-            await self._lost(name, BEGINNING)
+            await self._lost(name, box.BEGINNING, turn)
         return rows
 
-    async def _lost(self, name: str, go_on_after: bytes | str) -> None:
-        async with self._parts.redis.pipeline(transaction=True) as pipe:
+    async def _lost(self, name: str, go_on_after: bytes | str, turn: _Turn) -> None:
+        async with self._noting(turn) as pipe:
             pipe.hset(box.SENT, name, go_on_after)
             pipe.hincrby(box.COUNTS, "lost", 1)
-            await pipe.execute()
 
     async def _position(self, name: str) -> str:
         """Where this webhook goes on; a new one begins with what happens from its first tick on."""
         position = await self._parts.redis.hget(box.SENT, name)
         if position is None:
             last = await self._parts.redis.xrevrange(box.OUTBOX, count=1)
-            position = last[0][0] if last else BEGINNING.encode()
+            position = last[0][0] if last else box.BEGINNING.encode()
             await self._parts.redis.hset(box.SENT, name, position)
         return cast("bytes", position).decode()
 
-    async def _send(self, name: str, webhook: Webhook, entry: bytes, message: Message) -> bool:
+    async def _send(self, name: str, webhook: Webhook, entry: bytes, message: Message, turn: _Turn) -> bool:
         """One attempt at one message; False when it is to be tried again later."""
         redis, now = self._parts.redis, self._parts.clock.now_ms()
         tried = {k: int(v) for k, v in (await redis.hgetall(box.attempts(name))).items()}
@@ -162,7 +184,7 @@ class Deliverer:
         attempt = await self._post(webhook, message)
         number = tried.get(b"attempts", 0) + 1
         over = number >= (REFUSED_ATTEMPTS if attempt.refused else MOST_ATTEMPTS)
-        async with redis.pipeline(transaction=True) as pipe:
+        async with self._noting(turn) as pipe:
             pipe.hincrby(box.COUNTS, f"{'delivered' if attempt.delivered else 'failed'}|{name}", 1)
             if attempt.delivered or over:
                 pipe.hset(box.SENT, name, entry)
@@ -174,7 +196,6 @@ class Deliverer:
                 letter: dict[EncodableT, EncodableT] = {"message": msgspec.json.encode(message), "told": attempt.told}
                 pipe.xadd(box.dead(name), letter, maxlen=box.DEAD_CAP, approximate=True)
                 pipe.hincrby(box.COUNTS, f"dead|{name}", 1)
-            await pipe.execute()
         if not attempt.delivered:
             log.warning("webhook_failed", webhook=name, message=message.id, attempt=number, told=attempt.told)
         return attempt.delivered or over

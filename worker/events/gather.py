@@ -6,9 +6,9 @@ The new messages, what is remembered of the pairs, and how far each stream was r
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 import structlog
@@ -19,12 +19,13 @@ from registry.bootstrap import Parts
 from registry.clock import steady
 from registry.health import Fault, HealthStatus, Reason, Status
 from registry.ids import SYSTEM, Pair
-from registry.incidents import Incident, open_incidents
+from registry.incidents import open_incidents
 from registry.maintenance import MaintenanceBoard, Window, until
 from registry.record import decode, seen
-from worker.events import box
-from worker.events.message import Message, MessageType
-from worker.events.telling import IDLE, Rules, Telling, Told, Turn, public, settled, turned
+from worker.events import box, wording
+from worker.events.message import Message
+from worker.events.retention import order
+from worker.events.telling import IDLE, Rules, Telling, Told, Turn, settled, turned
 
 if TYPE_CHECKING:
     from redis.asyncio.client import Pipeline
@@ -51,57 +52,108 @@ class _News:
     turns: list[Turn] = field(default_factory=list)
     messages: list[Message] = field(default_factory=list)
     lost: int = 0
+    begins: bool = False
 
 
-async def gather(parts: Parts, rules: Rules, fenced: Fenced | None = None) -> int:
-    """Put what is worth telling into the outbox; returns the number of messages.
+class Gatherer:
+    """Puts what is worth telling into the outbox.
 
-    `fenced` begins the transaction that writes, so that nothing is written when somebody else has gathered meanwhile.
-    The first look ever only remembers where the streams end: nobody wants to hear of everything at once.
+    Args:
+        webhooks: the names of those who are told.
     """
-    asked = steady()
-    parts.clock.calibrate(await parts.redis.time(), asked)
-    now = parts.clock.now_ms()
-    news = await _read(parts)
-    waiting = cast(
-        "list[bytes]", await parts.redis.zrange(box.OPEN, "-inf", str(now), byscore=True, offset=0, num=LOOKED_AT)
-    )
-    turned_pairs = [turn.pair for turn in news.turns]
-    pairs = list(dict.fromkeys([*turned_pairs, *(Pair.parse(name.decode()) for name in waiting)]))
-    states = await _remembered(parts, pairs)
-    windows = await MaintenanceBoard(parts.redis).current()
-    muted = {pair for pair in pairs if until(pair, windows, now)}
-    told: list[tuple[Pair, Told]] = []
-    for pair, turn in zip(turned_pairs, news.turns, strict=True):
-        states[pair], more = turned(states[pair], turn, rules, muted=pair in muted)
-        told += [(pair, what) for what in more]
-    statuses = await _statuses(parts, {pair for pair, _ in told} | {p for p in pairs if states[p].waiting})
-    for pair in pairs:
-        states[pair], more = settled(states[pair], statuses.get(pair), now, rules, muted=pair in muted)
-        told += [(pair, what) for what in more]
-    incidents = await open_incidents(parts.redis) if told else ()
-    news.messages = [message for message in news.messages if not _announced(message, windows, now)]
-    news.messages += [_message(what, statuses.get(pair), incidents) for pair, what in told]
-    await _write(parts, news, states, now, rules, fenced)
-    return len(news.messages)
+
+    def __init__(self, parts: Parts, rules: Rules, webhooks: Collection[str]) -> None:
+        self._parts, self._rules, self._webhooks = parts, rules, webhooks
+        self._reached: Mapping[str, str] = {}
+
+    async def gather(self, fenced: Fenced | None = None) -> int:
+        """One look; returns the number of messages.
+
+        `fenced` begins the transaction that writes, so that nothing is written when somebody else has gathered
+        meanwhile. The first look ever only remembers where the streams end, and tells all webhooks that it has begun:
+        nobody wants to hear of everything at once. A Redis that came back without its data has it begin anew; one that
+        came back with older data is noticed where this process has looked before.
+        """
+        parts, rules = self._parts, self._rules
+        asked = steady()
+        parts.clock.calibrate(await parts.redis.time(), asked)
+        now = parts.clock.now_ms()
+        news = await self._read()
+        waiting = cast(
+            "list[bytes]", await parts.redis.zrange(box.OPEN, "-inf", str(now), byscore=True, offset=0, num=LOOKED_AT)
+        )
+        turned_pairs = [turn.pair for turn in news.turns]
+        pairs = list(dict.fromkeys([*turned_pairs, *(Pair.parse(name.decode()) for name in waiting)]))
+        states = await _remembered(parts, pairs)
+        windows = await MaintenanceBoard(parts.redis).current()
+        muted = {pair for pair in pairs if until(pair, windows, now)}
+        told: list[tuple[Pair, Told]] = []
+        for pair, turn in zip(turned_pairs, news.turns, strict=True):
+            states[pair], more = turned(states[pair], turn, rules, muted=pair in muted)
+            told += [(pair, what) for what in more]
+        statuses = await _statuses(parts, {pair for pair, _ in told} | {p for p in pairs if states[p].waiting})
+        for pair in pairs:
+            states[pair], more = settled(states[pair], statuses.get(pair), now, rules, muted=pair in muted)
+            told += [(pair, what) for what in more]
+        incidents = await open_incidents(parts.redis) if told else ()
+        news.messages = [message for message in news.messages if not _announced(message, windows, now)]
+        news.messages += [wording.news(what, statuses.get(pair), incidents) for pair, what in told]
+        await self._write(news, states, now, fenced)
+        self._reached = news.positions
+        return len(news.messages)
+
+    async def _read(self) -> _News:
+        """What is new in every stream."""
+        parts = self._parts
+        streams = [*map(keys.events, range(parts.settings.shards)), keys.INCIDENT_LOG]
+        read = cast("dict[bytes, bytes]", await parts.redis.hgetall(box.GATHERED))
+        news = _News({stream.decode(): position.decode() for stream, position in read.items()})
+        async with parts.redis.pipeline(transaction=False) as pipe:
+            for stream in streams:
+                after = news.positions.get(stream)
+                pipe.xrevrange(stream, count=1)
+                pipe.xrange(stream, after or "-", after or "-")
+                pipe.xrange(stream, f"({after or 0}", count=AT_MOST)
+            answers = cast("list[_Rows]", await pipe.execute())
+        for i, stream in enumerate(streams):
+            last, here, rows = answers[3 * i : 3 * i + 3]
+            _follow(stream, news, last, here, rows, parts.clock.now_ms())
+        if not read:
+            news.begins = True
+            news.messages.append(wording.begun(parts.clock.now_ms()))
+        elif _set_back(read, self._reached):
+            news.lost += 1
+            news.messages.append(wording.set_back(parts.clock.now_ms()))
+            log.warning("transitions_lost", set_back=True)
+        return news
+
+    async def _write(self, news: _News, states: Mapping[Pair, Telling], now_ms: int, fenced: Fenced | None) -> None:
+        async with self._parts.redis.pipeline(transaction=True) as pipe:
+            if fenced:
+                await fenced(pipe)
+            for name in self._webhooks if news.begins else ():
+                pipe.hsetnx(box.SENT, name, box.BEGINNING)
+            for message in news.messages:
+                pipe.xadd(box.OUTBOX, {"message": msgspec.json.encode(message)}, maxlen=box.CAP, approximate=True)
+            for pair, state in states.items():
+                if state.idle:
+                    pipe.hdel(box.PAIRS, str(pair))
+                else:
+                    pipe.hset(box.PAIRS, str(pair), msgspec.json.encode(state).decode())
+                look = state.look_ms(now_ms, self._rules)
+                if look is None:
+                    pipe.zrem(box.OPEN, str(pair))
+                else:
+                    pipe.zadd(box.OPEN, {str(pair): look})
+            pipe.hset(box.GATHERED, mapping=cast("dict[EncodableT, EncodableT]", news.positions))
+            if news.lost:
+                pipe.hincrby(box.COUNTS, "lost", news.lost)
+            await pipe.execute()
 
 
-async def _read(parts: Parts) -> _News:
-    """What is new in every stream."""
-    streams = [*map(keys.events, range(parts.settings.shards)), keys.INCIDENT_LOG]
-    read = cast("dict[bytes, bytes]", await parts.redis.hgetall(box.GATHERED))
-    news = _News({stream.decode(): position.decode() for stream, position in read.items()})
-    async with parts.redis.pipeline(transaction=False) as pipe:
-        for stream in streams:
-            after = news.positions.get(stream)
-            pipe.xrevrange(stream, count=1)
-            pipe.xrange(stream, after or "-", after or "-")
-            pipe.xrange(stream, f"({after or 0}", count=AT_MOST)
-        answers = cast("list[_Rows]", await pipe.execute())
-    for i, stream in enumerate(streams):
-        last, here, rows = answers[3 * i : 3 * i + 3]
-        _follow(stream, news, last, here, rows, parts.clock.now_ms())
-    return news
+def _set_back(read: Mapping[bytes, bytes], reached: Mapping[str, str]) -> bool:
+    """Does Redis remember less than was `reached` before?"""
+    return any(order(read.get(stream.encode(), b"0").decode()) < order(before) for stream, before in reached.items())
 
 
 def _follow(stream: str, news: _News, last: _Rows, here: _Rows, rows: _Rows, now_ms: int) -> None:
@@ -111,7 +163,7 @@ def _follow(stream: str, news: _News, last: _Rows, here: _Rows, rows: _Rows, now
         return
     if not here and after != "0":
         news.lost += 1
-        news.messages.append(_lost(stream, after, now_ms))
+        news.messages.append(wording.lost(stream, after, now_ms))
         log.warning("transitions_lost", stream=stream, after=after)
         news.positions[stream] = end
         return
@@ -130,7 +182,7 @@ def _take(stream: str, news: _News, entry: bytes, fields: Mapping[bytes, bytes])
         if not turn.pair.is_service:  # a vendor's own endpoint is told of by its incident
             news.turns.append(turn)
     elif b"incident" in fields:
-        news.messages.append(_incident(entry, fields))
+        news.messages.append(wording.incident(entry, fields))
 
 
 async def _remembered(parts: Parts, pairs: Sequence[Pair]) -> dict[Pair, Telling]:
@@ -156,30 +208,6 @@ async def _statuses(parts: Parts, pairs: Collection[Pair]) -> dict[Pair, HealthS
     return {pair: seen(pair, decode(wire), now) for pair, wire in zip(pairs, wires, strict=True) if wire}
 
 
-async def _write(
-    parts: Parts, news: _News, states: Mapping[Pair, Telling], now_ms: int, rules: Rules, fenced: Fenced | None
-) -> None:
-    async with parts.redis.pipeline(transaction=True) as pipe:
-        if fenced:
-            await fenced(pipe)
-        for message in news.messages:
-            pipe.xadd(box.OUTBOX, {"message": msgspec.json.encode(message)}, maxlen=box.CAP, approximate=True)
-        for pair, state in states.items():
-            if state.idle:
-                pipe.hdel(box.PAIRS, str(pair))
-            else:
-                pipe.hset(box.PAIRS, str(pair), msgspec.json.encode(state).decode())
-            look = state.look_ms(now_ms, rules)
-            if look is None:
-                pipe.zrem(box.OPEN, str(pair))
-            else:
-                pipe.zadd(box.OPEN, {str(pair): look})
-        pipe.hset(box.GATHERED, mapping=cast("dict[EncodableT, EncodableT]", news.positions))
-        if news.lost:
-            pipe.hincrby(box.COUNTS, "lost", news.lost)
-        await pipe.execute()
-
-
 def _turn(stream: str, entry: bytes, wire: bytes) -> Turn:
     event = json.loads(wire)
     (status, reason), fault = event["to"], Fault(event["fault"])
@@ -187,50 +215,6 @@ def _turn(stream: str, entry: bytes, wire: bytes) -> Turn:
     return Turn(where, event["connector"], event["tenant"], Status(status), Reason(reason), fault, event["at_ms"])
 
 
-def _message(told: Told, now: HealthStatus | None, incidents: Iterable[Incident]) -> Message:
-    kind, turn, before = told
-    data = public(turn, before, now)
-    cause = next((i for i in incidents if i.kind.fault is turn.fault and _touches(i, turn.connector)), None)
-    if cause is not None:
-        data["incident"] = cause.id
-    text = f"{turn.tenant} {turn.connector}: {turn.status.value}, {turn.reason.value}. {data['action']}".rstrip()
-    if kind is MessageType.FLAPPING:
-        text = f"{turn.tenant} {turn.connector} turns again and again; nothing more is told until it settles."
-    return Message(
-        f"{turn.event}-{kind.name.lower()}",
-        kind,
-        turn.at_ms,
-        text,
-        data,
-        turn.connector,
-        turn.tenant,
-        turn.fault,
-        explained=cause is not None,
-    )
-
-
 def _announced(message: Message, windows: Sequence[Window], now_ms: int) -> bool:
     """Is this an incident of a connector that is in maintenance for everybody?"""
     return message.connector is not None and until(Pair(message.connector, SYSTEM), windows, now_ms) > 0
-
-
-def _touches(incident: Incident, connector: str) -> bool:
-    return incident.endpoint.partition("|")[0] in (connector, "*")
-
-
-def _incident(entry: bytes, fields: Mapping[bytes, bytes]) -> Message:
-    public_form: dict[str, Any] = json.loads(fields[b"incident"])
-    opened = fields[b"event"] == b"opened"
-    kind = MessageType.INCIDENT_OPENED if opened else MessageType.INCIDENT_CLOSED
-    what = "Incident" if opened else "Over"
-    text = f"{what}: {public_form['kind']} of {public_form['connector']}: {public_form['explanation']}"
-    connector = None if public_form["connector"] == "*" else public_form["connector"]
-    moment = int(entry.partition(b"-")[0])
-    return Message(
-        f"incident-{entry.decode()}", kind, moment, text, public_form, connector, None, Fault(public_form["fault"])
-    )
-
-
-def _lost(stream: str, after: str, now_ms: int) -> Message:
-    text = "Transitions were lost before they could be told: read the statuses anew."
-    return Message(f"lost-{stream.rpartition('{')[2]}-{after}", MessageType.LOST, now_ms, text, {"after": after})

@@ -24,6 +24,8 @@ class MessageType(StrEnum):
     INCIDENT_CLOSED = "connectors.incident.closed"
     LOST = "connectors.lost"
     """Transitions were lost before they could be told: read the statuses anew."""
+    BEGUN = "connectors.begun"
+    """Nothing is remembered of what was told before: read the statuses."""
     TEST = "connectors.test"
     """Somebody tries whether messages arrive."""
 
@@ -85,6 +87,7 @@ _MARKS_BY_TYPE = {
     MessageType.INCIDENT_OPENED: ":rotating_light:",
     MessageType.INCIDENT_CLOSED: ":white_check_mark:",
     MessageType.LOST: ":warning:",
+    MessageType.BEGUN: ":warning:",
 }
 
 

@@ -107,7 +107,7 @@ class Webhook(BaseModel):
 
     def wants(self, message: Message) -> bool:
         """Is this webhook to be told of `message`?"""
-        if message.type is MessageType.LOST:
+        if message.type in (MessageType.LOST, MessageType.BEGUN):
             return True  # nobody knows whose transitions they were
         if self.form == "slack" and message.explained:
             return False  # people read the incident itself
