@@ -8,6 +8,7 @@ sent once more at most, and only when the connection was reset before any answer
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import time
 from collections.abc import Mapping
@@ -202,7 +203,16 @@ TRANSPORT: tuple[tuple[tuple[type[BaseException], ...], Reason, str], ...] = (
 """Transport error → reason and sentence; the first row that fits counts."""
 
 
+EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+"""What the operating system refuses a connection with that never left us."""
+
+
 def _translated(error: BaseException, url: URL) -> CheckFailed:
+    if isinstance(error, OSError) and error.errno in EXHAUSTED:
+        why = (
+            f"no connection can be made here ({errno.errorcode[error.errno]}): raise this process' limit of open files"
+        )
+        return CheckFailed(Reason.MONITOR_ERROR, why, evidence={"error": type(error).__name__})
     for kinds, reason, sentence in TRANSPORT:
         if isinstance(error, kinds):
             why = error.strerror if isinstance(error, OSError) and error.strerror else "refused"

@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil, inf
-from random import random
 from typing import NamedTuple, cast
 from uuid import uuid4
 
@@ -283,10 +282,9 @@ class Schedule:
         scheduled = _scheduled(pair, wire) if wire else None
         return scheduled, max(scheduled.revision if scheduled else 0, decode(record).revision if record else 0)
 
-    async def release(self, held: Iterable[Held], *, delay: float = 0.0, over: float = 0.0) -> None:
-        """Hand claimed pairs back: due again after `delay` seconds and at random within `over` more, if held still."""
-        due_ms = self.clock.now_ms() + int(delay * 1000)
-        await self.reschedule({one: due_ms + int(random() * over * 1000) for one in held})  # noqa: S311 - no secret
+    async def release(self, held: Iterable[Held]) -> None:
+        """Hand claimed pairs back: due again at once, if held still."""
+        await self.reschedule(dict.fromkeys(held, self.clock.now_ms()))
 
     async def reschedule(self, turns: Mapping[Held, int]) -> None:
         """Give pairs another turn (Unix milliseconds), later or earlier, but none that is not held any more."""

@@ -88,8 +88,12 @@ class Walks:
         return walk
 
     async def advance(self, walk: Walk, page: Changes) -> Walk | None:
-        """Note whom it has met on a page, and that it goes on behind that; None when it would do so in vain."""
-        met = [change.pair for change in page.items if not change.deleted]
+        """Note whom it has met on a page, and that it goes on behind that; None when it would do so in vain.
+
+        Pairs of connectors that are not registered are met by nobody: what is configured stays, and nothing checks it.
+        """
+        names = set(self._catalog.list())
+        met = [change.pair for change in page.items if not change.deleted and change.pair.connector in names]
         async with self._redis.pipeline(transaction=False) as pipe:
             for pair in met:
                 seen = keys.seen(keys.shard_of(pair.tenant, self._shards), pair.connector, walk.mark)
@@ -107,14 +111,13 @@ class Walks:
     async def outcome(self, walk: Walk) -> Outcome:
         """Whom it has met, against whom the schedule has."""
         strangers, missed, kept = list[Pair](), list[Pair](), 0
-        async with self._redis.pipeline(transaction=False) as pipe:
-            for shard, name in self._places():
-                due, seen = keys.due(shard, name), keys.seen(shard, name, walk.mark)
+        for shard, name in self._places():  # each by itself: readers get their turn in between
+            due, seen = keys.due(shard, name), keys.seen(shard, name, walk.mark)
+            async with self._redis.pipeline(transaction=False) as pipe:
                 pipe.zdiff([due, seen])
                 pipe.zdiff([seen, due])
                 pipe.scard(seen)
-            found = await pipe.execute()
-        for (_, name), here, gone, many in zip(self._places(), found[::3], found[1::3], found[2::3], strict=True):
+                here, gone, many = await pipe.execute()
             strangers += [pair for tenant in here if not (pair := Pair(name, tenant.decode())).is_service]
             missed += [Pair(name, tenant.decode()) for tenant in gone]
             kept += many
@@ -130,7 +133,7 @@ class Walks:
 
     async def end(self, walk: Walk) -> None:
         """Forget it, in vain or not; another one that has begun since goes on."""
-        await self._redis.delete(*[keys.seen(shard, name, walk.mark) for shard, name in self._places()])
+        await self._redis.unlink(*[keys.seen(shard, name, walk.mark) for shard, name in self._places()])
         going_on = cast("bytes | None", await self._redis.hget(keys.CURSOR, "walk")) or b""
         if going_on.startswith(walk.mark.encode()):
             await self._redis.hdel(keys.CURSOR, "walk", "refill", "from_ms", "met")

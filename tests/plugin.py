@@ -13,7 +13,7 @@ from registry.health import Reason
 
 
 class Plugin:
-    """Checks out as ``settings.reason`` says; ``settings.hang`` makes it wait for ever."""
+    """Checks out as ``settings.reason`` says, after ``settings.seconds``; ``settings.hang`` makes it wait for ever."""
 
     manifest: ClassVar[ConnectorMetadata] = ConnectorMetadata(
         name="plugin",
@@ -49,6 +49,7 @@ class Plugin:
         with session.step("auth"):
             if self.config.settings.get("hang"):
                 await asyncio.Event().wait()
+            await asyncio.sleep(float(str(self.config.settings.get("seconds", 0))))
             if self.config.settings.get("bug"):
                 raise ZeroDivisionError(str(self.config.settings["bug"]))
             reason = Reason(str(self.config.settings.get("reason", "ok")))

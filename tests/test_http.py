@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import os
+import resource
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -215,6 +217,20 @@ async def test_a_refused_connection_is_unreachable(vendor_http: VendorHttp) -> N
         taken.bind(("127.0.0.1", 0))  # bound, but nobody listens
         failed = await failure(vendor_http, f"http://127.0.0.1:{taken.getsockname()[1]}/")
     assert failed.reason is Reason.UNREACHABLE
+
+
+async def test_that_we_can_open_no_connection_is_no_fault_of_the_vendors(serve: Serve, vendor_http: VendorHttp) -> None:
+    url, (soft, hard) = await serve(says(200, {})), resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))  # every lower number is in use
+    try:
+        failed = await failure(vendor_http, url)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert failed.reason is Reason.MONITOR_ERROR
+    assert "EMFILE" in failed.message
+    assert (await vendor_http.request("GET", url)).status == 200
 
 
 async def test_a_server_without_tls_behind_https_is_unreachable(serve: Serve, vendor_http: VendorHttp) -> None:

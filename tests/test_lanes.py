@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -14,7 +13,7 @@ from registry.ids import Pair
 from registry.recording import Outcome
 from registry.schedule import Scheduled, Task
 from worker.lanes import STILL, Found, Lanes
-from worker.places import Places
+from worker.places import Hosts, Places
 
 LONG = 60.0
 """Seconds that no test waits for."""
@@ -35,7 +34,7 @@ class Vendors:
     """Hosts: ``dead`` never answers, ``slow`` takes longer than a batch waits, any other answers."""
 
     def __init__(self, places: int, patience: float = LONG) -> None:
-        self.hosts: defaultdict[str, Places] = defaultdict(lambda: Places(places, patience))
+        self.hosts = Hosts(places, patience)
         self.revived = asyncio.Event()
 
     async def check(self, task: Task, endpoint: str) -> Found:
@@ -56,14 +55,10 @@ class Vendors:
             await lanes.stop()
 
 
-def free() -> bool:
-    return True
-
-
 async def test_a_straggler_is_left_alone_and_found_when_it_ends() -> None:
     vendors = Vendors(places=5)
     async with vendors.lanes(live=10, dead=1) as lanes:
-        await lanes.settle(LONG, free)
+        await lanes.settle(LONG)
         assert (len(lanes.harvest()), lanes.open) == (10, 1)
         vendors.revived.set()
         await lanes.run(LONG)
@@ -72,7 +67,7 @@ async def test_a_straggler_is_left_alone_and_found_when_it_ends() -> None:
 
 async def test_who_waits_for_a_place_at_a_slow_host_is_waited_for() -> None:
     async with Vendors(places=2).lanes(slow=5, live=5) as lanes:
-        await lanes.settle(LONG, free)
+        await lanes.settle(LONG)
         lanes.shut()
         assert not [found for found in lanes.harvest() if isinstance(found, Task)], "nobody is handed back"
 
@@ -80,7 +75,7 @@ async def test_who_waits_for_a_place_at_a_slow_host_is_waited_for() -> None:
 async def test_who_waits_for_a_place_at_a_host_that_hangs_is_not_waited_for() -> None:
     vendors = Vendors(places=2, patience=SHORT)
     async with vendors.lanes(dead=6, live=3) as lanes:
-        await lanes.settle(LONG, free)
+        await lanes.settle(LONG)
         assert (len(lanes.harvest()), lanes.open) == (3, 6)
         lanes.shut()
         assert {found.pair for found in lanes.harvest() if isinstance(found, Task)} == {
@@ -92,9 +87,9 @@ async def test_who_waits_for_a_place_at_a_host_that_hangs_is_not_waited_for() ->
 async def test_another_batch_finds_no_place_at_a_host_that_hangs_and_leaves_nothing_behind() -> None:
     vendors = Vendors(places=2, patience=SHORT)
     async with vendors.lanes(dead=2) as first:
-        await first.settle(LONG, free)
+        await first.settle(LONG)
         async with vendors.lanes(dead=4, live=3) as second:
-            await second.settle(LONG, free)
+            await second.settle(LONG)
             second.shut()
             assert (len(second.harvest()), second.open, second.done) == (7, 0, True)
 
@@ -102,41 +97,106 @@ async def test_another_batch_finds_no_place_at_a_host_that_hangs_and_leaves_noth
 async def test_a_host_that_answers_again_is_waited_for_again() -> None:
     vendors = Vendors(places=1, patience=SHORT)
     async with vendors.lanes(dead=2) as lanes:
-        await lanes.settle(LONG, free)
+        await lanes.settle(LONG)
         lanes.shut()
         vendors.revived.set()
         await lanes.run(LONG)
     assert not vendors.hosts["dead"].hang
     async with vendors.lanes(dead=4) as lanes:
-        await lanes.settle(LONG, free)
+        await lanes.settle(LONG)
         assert lanes.done
-
-
-async def test_where_too_much_is_left_behind_a_batch_waits_on() -> None:
-    vendors, answers = Vendors(places=5), [False, False, True]
-    async with vendors.lanes(dead=1) as lanes:
-        await lanes.settle(LONG, lambda: answers.pop(0))
-        assert answers == []
 
 
 async def test_patience_ends_whatever_waits() -> None:
     async with Vendors(places=2).lanes(dead=6) as lanes:
-        await lanes.settle(SHORT, lambda: False)
+        await lanes.settle(SHORT)
         assert lanes.open == 6
 
 
-async def test_deadlines_that_free_places_are_no_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 100.0
-    monkeypatch.setattr("worker.places.steady", lambda: now)
-    places = Places(1, 2.0)
+async def test_a_host_that_needs_longer_than_a_batch_waits_is_no_host_that_hangs() -> None:
+    vendors = Vendors(places=2, patience=SHORT)
+    async with vendors.lanes(slow=2) as lanes:
+        await lanes.run(LONG)
+    assert (vendors.hosts["slow"].room, vendors.hosts.rooms()) == (None, {})
+
+
+@pytest.mark.parametrize("reason", [Reason.MISCONFIGURED, Reason.SECRET_UNAVAILABLE, Reason.MONITOR_ERROR])
+async def test_what_ends_without_having_asked_a_host_is_no_answer_of_it(reason: Reason) -> None:
+    hosts = Hosts(2, LONG)
+    ended = {"dead-0": Reason.TIMEOUT, "dead-1": Reason.TIMEOUT, "dead-2": reason}
+
+    async def check(task: Task, endpoint: str) -> Found:
+        return Outcome(task, Verdict(ended[task.pair.tenant], Fault.NONE, 0), endpoint)
+
+    async def turned_back(task: Task, endpoint: str) -> Found:
+        return task
+
+    for number, how in enumerate((check, check, check, turned_back)):
+        await Lanes([("dead", task(f"dead-{min(number, 2)}"))], hosts, how).run(LONG)
+    assert hosts.rooms() == {"dead": 2}
+
+
+class Clock:
+    """The time, for whoever cannot wait for it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 100.0
+        monkeypatch.setattr("worker.places.steady", lambda: self.now)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+async def taken(places: Places) -> None:
     await places.gate.acquire()
-    began = places.begin()
-    now += 2.5
-    assert places.hang
-    now += 7.5
-    places.end(began)
-    began = places.begin()  # the next one takes the place that a deadline has freed
-    assert places.hang
-    now += 0.5
-    places.end(began)
-    assert not places.hang
+    places.begin()
+
+
+async def freed(places: Places, *, answered: bool | None) -> None:
+    places.end(answered=answered)
+    places.gate.release()
+
+
+async def test_deadlines_that_free_places_are_no_answers(clock: Clock) -> None:
+    places = Places(1, 2.0)
+    await taken(places)
+    clock.now += 2.5
+    assert places.room == 0
+    clock.now += 7.5
+    await freed(places, answered=False)
+    assert places.room == 1
+    await taken(places)  # the next one has the place that a deadline has freed
+    assert places.room == 0
+    clock.now += 0.5
+    await freed(places, answered=True)
+    assert places.room is None
+
+
+async def test_a_deadline_here_and_there_makes_no_host_silent(clock: Clock) -> None:
+    """Of one tenant's checks, at a host that answers all others."""
+    places = Places(3, 2.0)
+    for _ in range(2):
+        await taken(places)
+        clock.now += 10.0
+        await freed(places, answered=False)
+    assert places.room is None
+    for _ in range(3):
+        await taken(places)
+    assert not places.hang, "they have only just begun"
+
+
+async def test_what_is_not_to_be_remembered_is_forgotten() -> None:
+    hosts = Hosts(1, LONG)
+    for name in ("idle", "silent", "busy"):
+        assert hosts[name] is hosts[name]
+    await taken(hosts["silent"])
+    await freed(hosts["silent"], answered=False)
+    await taken(hosts["busy"])
+    hosts.tidy()
+    assert len(hosts) == 2
+    await freed(hosts["busy"], answered=True)
+    hosts.tidy()
+    assert hosts.rooms() == {"silent": 1}
+    assert len(hosts) == 1

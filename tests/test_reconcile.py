@@ -75,6 +75,23 @@ async def test_the_schedule_is_rebuilt_after_redis_lost_its_data(parts: Parts, r
     assert due < 20, "spread over an interval, not all at once"
 
 
+@pytest.mark.parametrize("lost", [True, False])
+async def test_pairs_of_a_connector_that_is_not_registered_any_more_hold_up_no_comparison(
+    parts: Parts, *, lost: bool
+) -> None:
+    """An extension was uninstalled. What is configured stays configured."""
+    pairs = [(Pair("extension", f"t{n}"), CONFIG) for n in range(60)]
+    await parts.store.set_many([*pairs, (GLOBEX, CONFIG)], actor="test")
+    await parts.schedule.put(ACME, 7, CONFIG, reset=True)
+    if not lost:
+        for shard in range(parts.settings.shards):
+            await parts.redis.set(keys.epoch(shard), 1)
+    assert (await parts.reconciler.run())["removed"] == 1
+    assert (await parts.cache.status(ACME)).reason is Reason.NOT_CONFIGURED
+    assert await parts.redis.keys("*:seen:*") == []
+    assert await parts.reconciler.run() == {"changed": 0}, "nothing is compared again"
+
+
 async def test_what_the_store_does_not_know_is_taken_out(parts: Parts) -> None:
     await parts.schedule.put(ACME, 7, CONFIG, reset=True)
     await parts.store.set_config(GLOBEX, CONFIG, actor="test")

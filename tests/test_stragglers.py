@@ -81,14 +81,6 @@ async def test_a_straggler_that_does_not_end_before_its_process_is_handed_back(p
     assert due <= parts.clock.now_ms()
 
 
-async def test_beyond_the_bound_of_what_is_left_behind_a_batch_waits(
-    parts: Parts, batch: Batch, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("worker.monitor.BEHIND_MOST", 0)
-    await Monitor(parts).check_batch(batch)
-    assert await reason(parts, STUCK) is Reason.TIMEOUT
-
-
 async def test_a_batch_costs_what_it_held_its_worker_and_not_what_its_straggler_takes(
     parts: Parts, batch: Batch
 ) -> None:

@@ -20,6 +20,7 @@ from worker.events.gather import Gatherer
 from worker.events.telling import Rules
 from worker.events.webhooks import load_webhooks
 from worker.monitor import Monitor
+from worker.open_files import raise_limit
 from worker.owner import owner
 from worker.runtime import Runtime
 from worker.turning import Turning, role_of, turn
@@ -134,6 +135,7 @@ def _remember_queues(sender: WorkController, **_: object) -> None:
 
 @signals.worker_process_init.connect
 def _start(**_: object) -> None:
+    raise_limit()
     checks, parts = "checks" in _Process.queues, runtime().parts
     runtime().start(turn(role_of(_Process.queues), monitor().lags))
     runtime().start(_live(parts, monitor(), checks=checks))

@@ -119,14 +119,15 @@ async def _count(parts: Parts, flight: Flight, claims: list[Claim], *, held_back
 async def _coalesced(parts: Parts, claims: list[Claim]) -> int:
     """What was late by more than its interval has missed a turn: one check makes up for all of them. How many did?
 
-    Only configurations of pairs that are later than their connector's interval are read, for their own may be longer.
+    Only configurations of pairs that are later than their tenant's or connector's interval are read: their own may be
+    longer.
     """
     pace = Pace.of(parts.settings)
     late = {
         Pair(claim.connector, tenant): ms
         for claim in claims
         for tenant, ms in zip(claim.tenants, claim.late_ms, strict=True)
-        if ms > pace.usual(claim.connector)
+        if ms > pace.every(Pair(claim.connector, tenant), None)
     }
     known = await parts.schedule.get(list(late)) if late else []
     return sum(late[one.pair] > pace.every(one.pair, one.config) for one in known if one)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import ceil
+from random import random
 
 from redis.asyncio.client import Pipeline
 
@@ -148,9 +149,10 @@ def landed(pipe: Pipeline, batch: Batch, seconds: float, now_ms: int) -> None:
 async def expired(parts: Parts, batch: Batch, tasks: Iterable[Task]) -> bool:
     """Has a batch waited for more than half of its lease? Then it is out of flight, and its `tasks` are handed back.
 
-    They come back over twice as long as they waited (at most an interval), for after a stop many batches expire at
-    once: beside what became due meanwhile, which comes back over as long as the stop lasted, that is no more than the
-    usual load once more. Judged by Redis' clock alone: Celery's own `expires` compares the clocks of two machines.
+    They come back at random over twice as long as they waited (at most an interval of their own), for after a stop many
+    batches expire at once: beside what became due meanwhile, which comes back over as long as the stop lasted, that is
+    no more than the usual load once more. Judged by Redis' clock alone: Celery's own `expires` compares those of two
+    machines.
     """
     now = parts.clock.now_ms()
     waited_ms = now - batch.claimed_ms
@@ -160,6 +162,7 @@ async def expired(parts: Parts, batch: Batch, tasks: Iterable[Task]) -> bool:
         pipe.zrem(keys.batches(batch.connector), batch.id)
         count(pipe, {"batches_expired": 1}, now)
         await pipe.execute()
-    over_ms = min(2 * waited_ms, Pace.of(parts.settings).usual(batch.connector))
-    await parts.schedule.release([task.held for task in tasks], over=over_ms / 1000)
+    pace = Pace.of(parts.settings)
+    over = {task.held: min(2 * waited_ms, pace.every(task.pair, task.scheduled.config)) for task in tasks}
+    await parts.schedule.reschedule({held: now + int(random() * ms) for held, ms in over.items()})  # noqa: S311 - no secret
     return True

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TypeAlias, cast
 
 from registry.clock import steady
+from registry.health import Reason
 from registry.ids import Pair
 from registry.recording import Outcome
 from registry.schedule import Task
-from worker.places import Places
+from worker.places import Hosts, Places
 
 Found: TypeAlias = "Outcome | Task"
 """What came of a task: the outcome of its check, or the task itself when it was not made."""
@@ -25,6 +26,9 @@ STILL = 0.2
 Most vendors answer sooner, so a batch of theirs is not split; and it is a tenth of `batch_patience`, so a batch with a
 hanging pair costs its worker little more than one without.
 """
+
+UNASKED = (Reason.MISCONFIGURED, Reason.SECRET_UNAVAILABLE, Reason.MONITOR_ERROR)
+"""What ends with these reasons tells nothing of the vendor's host: most often it was never asked."""
 
 
 class Lanes:
@@ -39,7 +43,7 @@ class Lanes:
     def __init__(
         self,
         tasks: Iterable[tuple[str, Task]],
-        hosts: Mapping[str, Places],
+        hosts: Hosts,
         check: Callable[[Task, str], Awaitable[Found]],
     ) -> None:
         self._check, self._hosts, self._found = check, hosts, list[Found]()
@@ -65,15 +69,15 @@ class Lanes:
         """How many pairs nothing is known of yet."""
         return len(self._open)
 
-    async def settle(self, seconds: float, may_leave: Callable[[], bool]) -> None:
-        """Wait until all is checked, or so long; or until only stragglers are left, where they may be left alone.
+    async def settle(self, seconds: float) -> None:
+        """Wait until all is checked, or so long; or until only stragglers are left.
 
         Nothing has ended for `STILL` seconds then, and whoever waits for a place waits for a host that hangs.
         """
         ends = steady() + seconds
         while self._running and (left := ends - steady()) > 0:
             quiet = steady() - self._moved
-            if quiet >= STILL and not self._promising() and may_leave():
+            if quiet >= STILL and not self._promising():
                 return
             await self.run(min(left, STILL - quiet if quiet < STILL else STILL))
 
@@ -117,12 +121,24 @@ class Lanes:
             async with host.gate:
                 self._idle.discard(lane)
                 if waiting:
-                    task, began = waiting.popleft(), host.begin()
-                    found = await self._check(task, endpoint)
-                    self._moved = host.end(began)
+                    task, answered = waiting.popleft(), None
+                    host.begin()
+                    try:
+                        found = await self._check(task, endpoint)
+                        answered = _answered(found)
+                    finally:
+                        host.end(answered=answered)
+                    self._moved = steady()
                     self._find(task.pair, found)
             await asyncio.sleep(0)  # the answers of a turn are judged first, then the next checks begin: 7 % less CPU
 
     def _find(self, pair: Pair, found: Found) -> None:
         self._found.append(found)
         self._open.pop(pair, None)
+
+
+def _answered(found: Found) -> bool | None:
+    """Did the vendor's host answer in time? None: that cannot be said."""
+    if isinstance(found, Task) or found.verdict.reason in UNASKED:
+        return None
+    return found.verdict.reason is not Reason.TIMEOUT

@@ -9,8 +9,8 @@ host does not come in time are handed back to the schedule, and counted as our l
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 import structlog
 from structlog.contextvars import bind_contextvars
@@ -27,33 +27,38 @@ from worker.batch import Batch
 from worker.flight import expired, landed
 from worker.lags import Lags
 from worker.lanes import Found, Lanes
-from worker.places import Places
+from worker.places import Hosts
 
 log = structlog.get_logger(__name__)
 
 HARVEST_EVERY = 1.0
 """Seconds between two writes of the checks that end behind their batch."""
 
-BEHIND_MOST = 500
-"""Checks that may run in a process whose batch leaves its stragglers early; beyond it a batch waits out its patience.
+RUNNING_MOST = 500
+"""Checks of one connector that run in a process at a time, or as many as a batch has pairs if that is more.
 
-Each holds a connection, and where nobody raised the limit a process has 1,024 open files. The places of each host bound
-what one host holds, this what thousands of dead hosts hold that have a pair or two each.
+Each holds a connection, and where nobody may raise the limit a process has 1,024 open files. The places of each host
+bound what one host holds, this what thousands of dead hosts hold that have a pair or two each.
 """
 
 
 class Monitor:
     """Checks batches. One a process; it lives on the process's event loop.
 
-    `lags` is how late its checks were, `running` how many run now.
+    `lags` is how late its checks were.
     """
 
     def __init__(self, parts: Parts) -> None:
         self._parts, self._patience = parts, parts.settings.batch_patience
-        self._pace, limit = Pace.of(parts.settings), parts.settings.host_concurrency
-        self._hosts: defaultdict[str, Places] = defaultdict(lambda: Places(limit, self._patience))
-        self._behind: set[asyncio.Task[None]] = set()
-        self.lags, self.running = Lags(), 0
+        self._most = max(RUNNING_MOST, parts.settings.batch_size)
+        self._pace, self._hosts = Pace.of(parts.settings), Hosts(parts.settings.host_concurrency, self._patience)
+        self._running, self._behind = Counter[str](), set[asyncio.Task[None]]()
+        self.lags = Lags()
+
+    @property
+    def running(self) -> int:
+        """How many checks run now."""
+        return self._running.total()
 
     async def check_batch(self, batch: Batch) -> None:
         """Check the pairs of a batch; returns when all but stragglers are recorded, or the batch's patience ends."""
@@ -64,14 +69,16 @@ class Monitor:
             return
         tasks = await self._parts.budgets.admit(await self._with_hope(batch.connector, claimed))
         located = [(self._parts.checker.endpoint(task.scheduled), task) for task in tasks]
-        lanes = Lanes(located, self._hosts, self._check)
+        lanes, found = Lanes(located, self._hosts, self._check), list[Found]()
         try:
-            await lanes.settle(self._patience, lambda: self.running <= BEHIND_MOST)
+            await lanes.settle(self._patience)
             lanes.shut()
-            await self._record(lanes.harvest(), ended=batch, seconds=steady() - started)
+            found += lanes.harvest()
+            await self._record(found, ended=batch, seconds=steady() - started)
         except BaseException:
-            await self._abandon(lanes)
+            await self._abandon(lanes, found)
             raise
+        self._hosts.tidy()
         if not lanes.done:
             behind = asyncio.create_task(self._finish(lanes))
             self._behind.add(behind)
@@ -87,17 +94,30 @@ class Monitor:
         await asyncio.gather(*self._behind, return_exceptions=True)
 
     async def _with_hope(self, connector: str, claimed: Sequence[Task]) -> Sequence[Task]:
-        """Hand back whose host hangs, before a budget is asked for them or anybody waits; returns the others.
+        """Hand back for whom there is no room, before a budget is asked for them or anybody waits; returns the others.
 
-        They come again when deadlines have freed places there, and no oftener than that it costs what checks would:
-        being turned away takes half of a check's time.
+        They come again when deadlines have freed places, and no oftener than that it costs what checks would: being
+        turned away takes half of a check's time.
         """
-        hang = {endpoint for endpoint, places in self._hosts.items() if places.hang}
-        if not hang:
+        rooms, free = self._hosts.rooms(), self._most - self._running[connector]
+        if not rooms and free >= len(claimed):
             return claimed
-        lost = {task.held for task in claimed if self._parts.checker.endpoint(task.scheduled) in hang}
-        await self._hand_back(lost, max(self._parts.settings.check_timeout, self._pace.usual(connector) / 2000))
+        settings, pairs, lost = self._parts.settings, Counter[str](), set[Held]()
+        for task in claimed:
+            endpoint = self._parts.checker.endpoint(task.scheduled)
+            at_once = pairs[endpoint] < settings.host_concurrency
+            if pairs[endpoint] >= rooms.get(endpoint, len(claimed)) or (at_once and free <= 0):
+                lost.add(task.held)
+            else:
+                pairs[endpoint] += 1
+                free -= at_once
+        least = int(settings.check_timeout * 1000)
+        await self._hand_back({task.held: max(least, self._half(task)) for task in claimed if task.held in lost})
         return [task for task in claimed if task.held not in lost]
+
+    def _half(self, task: Task) -> int:
+        """Half of the pair's interval, milliseconds."""
+        return self._pace.every(task.pair, task.scheduled.config) // 2
 
     async def _check(self, task: Task, endpoint: str) -> Found:
         """One pair's check at a host that has a place for it; the task itself when it may not begin any more."""
@@ -105,26 +125,29 @@ class Monitor:
         started = steady()
         if started > task.begin_until:  # this process stood still, and its place in the budget is over
             return task
-        self.running += 1
+        self._running[task.pair.connector] += 1
         self.lags.observe("queue", self._parts.clock.now_ms() - task.fence / 1000)  # a fence is the time of its claim
         try:
             return Outcome(task, await self._parts.checker.check(task.scheduled), endpoint)
         finally:
-            self.running -= 1
+            self._running[task.pair.connector] -= 1
             self.lags.observe("check", (steady() - started) * 1000)
 
     async def _finish(self, lanes: Lanes) -> None:
         """Write the checks that end behind their batch, a harvest at a time."""
-        late = lanes.open
+        late, found = lanes.open, list[Found]()
         try:
             while not lanes.done:
                 await lanes.run(HARVEST_EVERY)
-                if found := lanes.harvest():
+                found += lanes.harvest()
+                if found:
                     await self._record(found)
+                    found.clear()
         except AWAY as error:
             log.warning("results_lost", pairs=late, error=type(error).__name__)
         finally:
-            await self._abandon(lanes)
+            await self._abandon(lanes, found)
+            self._hosts.tidy()
 
     async def _record(self, results: Sequence[Found], ended: Batch | None = None, seconds: float = 0.0) -> None:
         """Write what was found in one round trip, and with it that a batch has `ended` after so many seconds."""
@@ -134,18 +157,23 @@ class Monitor:
             if ended is not None:
                 landed(pipe, ended, seconds, self._parts.clock.now_ms())
             await self._parts.recorder.record(outcomes, along=pipe)
-        await self._hand_back(queued, self._parts.settings.confirm_delay)
+        await self._hand_back(dict.fromkeys(queued, int(self._parts.settings.confirm_delay * 1000)))
 
-    async def _hand_back(self, queued: Collection[Held], delay: float) -> None:
-        """Pairs that find no place at their host are due again after `delay` seconds, and are counted as our lag."""
+    async def _hand_back(self, queued: Mapping[Held, int]) -> None:
+        """Pairs for which there is no place are due again after so many milliseconds, and are counted as our lag."""
         if queued:
-            await self._parts.schedule.release(queued, delay=delay)
+            now = self._parts.clock.now_ms()
+            await self._parts.schedule.reschedule({held: now + delay for held, delay in queued.items()})
             await self._parts.redis.hincrby(keys.PLATFORM, "released", len(queued))
 
-    async def _abandon(self, lanes: Lanes) -> None:
-        """Stop checks and hand their pairs back."""
-        if tasks := await lanes.stop():
-            try:
-                await self._parts.schedule.release([task.held for task in tasks])
-            except AWAY as error:
-                log.warning("claims_left_to_lease", pairs=len(tasks), error=type(error).__name__)
+    async def _abandon(self, lanes: Lanes, unwritten: Sequence[Found] = ()) -> None:
+        """Stop checks, write what has just ended, and hand the other pairs back; `unwritten` is what failed to be."""
+        left = [task.held for task in await lanes.stop()]
+        left += [result.held if isinstance(result, Task) else result.task.held for result in unwritten]
+        try:
+            if found := lanes.harvest():
+                await self._record(found)
+            if left:
+                await self._parts.schedule.release(left)
+        except AWAY as error:
+            log.warning("claims_left_to_lease", pairs=len(left), error=type(error).__name__)

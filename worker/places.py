@@ -1,4 +1,4 @@
-"""The places at a vendor's host: how many checks a process runs there at a time, and whether one will be free soon."""
+"""The places at vendors' hosts: how many checks a process runs at each, and whether one will be free soon."""
 
 from __future__ import annotations
 
@@ -10,31 +10,79 @@ from registry.clock import steady
 class Places:
     """So many checks run at a host at a time; whoever holds `gate` has a place. Belongs to one event loop.
 
-    A host hangs when all of its places are taken and no check there has ended within `patience` seconds of its
-    beginning for as long: who waits for a place then waits for the deadlines of others, and there is no sense in it.
-    It is judged by how long checks take, not by their reasons, for a deadline frees places too.
+    A host is silent when as many checks in a row as it has places came to no answer before their deadlines. A host
+    hangs when all its places are taken and none was freed by an answer for `patience` seconds: whoever waits for one
+    then waits for the deadlines of others, and there is no sense in it. At a silent host that is so from the first
+    check on; at any other the time counts from when a check began.
     """
 
     def __init__(self, many: int, patience: float) -> None:
         self.many, self.gate = many, asyncio.Semaphore(many)
-        self._patience, self._answers, self._moved = patience, True, steady()
+        self._patience, self._moved = patience, steady()
+        self._running = self._unanswered = 0
 
     @property
     def hang(self) -> bool:
         """Will no place be free soon?"""
         return self.gate.locked() and steady() - self._moved > self._patience
 
-    def begin(self) -> float:
-        """A check begins: the moment, to be told to `end`. At a host that answers, its time begins now."""
-        now = steady()
-        if self._answers:
-            self._moved = now
-        return now
+    @property
+    def room(self) -> int | None:
+        """How many more checks find a place soon; None: however many there are, for the host answers."""
+        if self.hang:
+            return 0
+        return self.many - self._running if self._silent else None
 
-    def end(self, began: float) -> float:
-        """A check that began then has ended: the moment."""
-        now = steady()
-        self._answers = now - began <= self._patience
-        if self._answers:
-            self._moved = now
-        return now
+    @property
+    def idle(self) -> bool:
+        """Is there nothing to remember: no check, nobody who waits, and no silence?"""
+        return not (self._running or self.gate.locked() or self._silent)
+
+    @property
+    def _silent(self) -> bool:
+        return self._unanswered >= self.many
+
+    def begin(self) -> None:
+        """A check begins."""
+        self._running += 1
+        if not self._silent:
+            self._moved = steady()
+
+    def end(self, *, answered: bool | None) -> None:
+        """A check has ended: with an answer of the host, without one in time, or (None) without having asked it."""
+        self._running -= 1
+        if answered:
+            self._unanswered, self._moved = 0, steady()
+        elif answered is False:
+            self._unanswered += 1
+
+
+class Hosts:
+    """The places of every host, by endpoint; made when first asked for, forgotten when nothing is to be remembered.
+
+    Args:
+        many: the places of each.
+        patience: see `Places`.
+    """
+
+    def __init__(self, many: int, patience: float) -> None:
+        self._many, self._patience = many, patience
+        self._places: dict[str, Places] = {}
+
+    def __getitem__(self, endpoint: str) -> Places:
+        places = self._places.get(endpoint)
+        if places is None:
+            places = self._places[endpoint] = Places(self._many, self._patience)
+        return places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def rooms(self) -> dict[str, int]:
+        """The hosts that have no place for everybody, and how many more checks find one."""
+        return {endpoint: room for endpoint, places in self._places.items() if (room := places.room) is not None}
+
+    def tidy(self) -> None:
+        """Forget the hosts of which nothing is to be remembered."""
+        for endpoint in [endpoint for endpoint, places in self._places.items() if places.idle]:
+            del self._places[endpoint]

@@ -59,7 +59,7 @@ class Runtime:
         """Run the coroutines `first`, close the parts, end the loop and its thread."""
         try:
             for step in first:
-                self.run(step(), timeout=30)
+                self.run(step(), timeout=self.parts.settings.check_timeout + 30)
             self.run(_cancel_rest(), timeout=10)
             self.run(self.parts.aclose(), timeout=10)
             self.run(self._loop.shutdown_default_executor(), timeout=10)

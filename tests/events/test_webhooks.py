@@ -298,6 +298,24 @@ async def test_it_begins_for_all_whoever_looked_before(parts: Parts, receiver: R
     assert len(receiver.begun) == 2
 
 
+async def test_it_begins_for_whoever_asks_for_its_position_just_then(
+    parts: Parts, receiver: Receiver, tells: Tells, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process gathers between two questions of this one."""
+    telling, other = tells({"ops": {"url": receiver.url}}), tells({"ops": {"url": receiver.url}}, owner="two")
+    xrevrange = parts.redis.xrevrange
+
+    async def after_another(*args: object, **kwargs: object) -> object:
+        monkeypatch.undo()
+        await other.gatherer.gather()
+        return await xrevrange(*args, **kwargs)  # type: ignore[arg-type]  # whatever it is called with
+
+    monkeypatch.setattr(parts.redis, "xrevrange", after_another)
+    await telling.deliverer.tick()
+    await telling.deliverer.drain()
+    assert len(receiver.begun) == 1
+
+
 async def test_a_webhook_that_is_added_later_is_told_what_happens_from_then_on(
     parts: Parts, receiver: Receiver, tells: Tells
 ) -> None:

@@ -171,9 +171,9 @@ class Deliverer:
         position = await self._parts.redis.hget(box.SENT, name)
         if position is None:
             last = await self._parts.redis.xrevrange(box.OUTBOX, count=1)
-            position = last[0][0] if last else box.BEGINNING.encode()
-            await self._parts.redis.hset(box.SENT, name, position)
-        return cast("bytes", position).decode()
+            await self._parts.redis.hsetnx(box.SENT, name, cast("bytes", last[0][0]) if last else box.BEGINNING)
+            position = await self._parts.redis.hget(box.SENT, name)  # the gatherer's, where telling has begun meanwhile
+        return cast("bytes", position or box.BEGINNING.encode()).decode()
 
     async def _send(self, name: str, webhook: Webhook, entry: bytes, message: Message, turn: _Turn) -> bool:
         """One attempt at one message; False when it is to be tried again later."""
