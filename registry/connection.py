@@ -12,7 +12,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.connection import HiredisRespSerializer
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import LockError, NoScriptError, RedisError
+from redis.exceptions import NoScriptError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry as SyncRetry
 from redis.typing import EncodableT
@@ -34,7 +34,6 @@ SILENT = (RedisConnectionError, RedisTimeoutError, OSError, TimeoutError)
 __all__ = [
     "AWAY",
     "SILENT",
-    "LockError",
     "Redis",
     "RedisConnectionError",
     "RedisError",

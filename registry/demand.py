@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from registry import keys
 from registry.clock import steady
-from registry.connection import AWAY, LockError
+from registry.connection import AWAY
 from registry.errors import CacheUnavailable, SecretNotFound
 from registry.health import HealthStatus, Reason
 from registry.ids import Pair
@@ -61,7 +61,7 @@ class Demand:
         finally:
             holding.cancel()
             await asyncio.gather(holding, return_exceptions=True)
-            with suppress(LockError):  # it expired: nothing is ours to give back
+            with suppress(*AWAY):  # it has expired, or ends by itself: the check is done
                 await lock.release()
 
     async def try_out(self, pair: Pair, config: ConnectorConfig) -> HealthStatus:

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 from typing import ClassVar
 
 import pytest
+from redis.asyncio.lock import Lock
+from redis.exceptions import ConnectionError  # noqa: A004 - redis-py calls it that
 
 from registry import keys
 from registry.bootstrap import Parts, assemble
@@ -59,6 +61,17 @@ async def test_a_check_that_takes_all_the_time_it_may_is_not_made_twice(
     assert Lingering.begun == 1
     assert {status.reason for status in statuses} == {Reason.OK}
     assert len({status.version for status in statuses}) == 1
+
+
+async def test_a_redis_that_goes_away_behind_a_check_takes_nobodys_verdict(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(_: Lock) -> None:
+        raise ConnectionError
+
+    monkeypatch.setattr(Lock, "release", away)
+    status = await ConnectorRegistry(parts).health_check("lingering", tenant_id="acme", max_age=0)
+    assert status.reason is Reason.OK
 
 
 async def test_who_died_in_a_check_keeps_nobody_from_making_it(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
