@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from registry import keys
 from registry.clock import steady
 from registry.connection import Redis, execute, script
+from registry.facts import count
 from registry.schedule import Schedule, Scheduled, Task
 from registry.settings import Settings
 
@@ -110,7 +111,9 @@ class Budgets:
         off = {task.held: answer for task, answer in zip(tasks, answers, strict=True) if isinstance(answer, int)}
         if off:
             await self._schedule.reschedule(off)
-            await self._redis.hincrby(keys.PLATFORM, "put_off", len(off))
+            async with self._redis.pipeline(transaction=False) as pipe:
+                count(pipe, {"put_off": len(off)}, self._schedule.clock.now_ms())
+                await pipe.execute()
         return [answer for answer in answers if isinstance(answer, Task)]
 
     async def admit_now(self, task: Task) -> Task | int:

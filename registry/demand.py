@@ -54,10 +54,12 @@ class Demand:
                         return status
         except TimeoutError:
             return status  # the other process is slow: what the cache says, stale as it may be, is the answer
+        except AWAY:
+            return status  # without a lock there would be many checks, and nobody would hear of this one
         holding = asyncio.create_task(_hold(lock))
         try:
             status = await parts.cache.status(pair)
-            return status if status.version != before.version else await self._check_now(pair)
+            return status if status.version != before.version else await self._check_now(pair, status)
         finally:
             holding.cancel()
             await asyncio.gather(holding, return_exceptions=True)
@@ -79,12 +81,15 @@ class Demand:
             return replace(absent(pair, Reason.NOT_CHECKED, parts.clock.now_ms()), put_off_until_ms=admitted)
         return seen_alone(pair, await parts.checker.try_out(pair, config), parts.clock.now_ms())
 
-    async def _check_now(self, pair: Pair) -> HealthStatus:
+    async def _check_now(self, pair: Pair, status: HealthStatus) -> HealthStatus:
         parts = self._parts
-        task = await parts.schedule.task(pair)
-        if task is None:
-            return absent(pair, Reason.NOT_CONFIGURED, parts.clock.now_ms())
-        admitted = await self._admitted(task)
+        try:
+            task = await parts.schedule.task(pair)
+            if task is None:
+                return absent(pair, Reason.NOT_CONFIGURED, parts.clock.now_ms())
+            admitted = await self._admitted(task)
+        except AWAY:
+            return status  # no budget, no check
         if isinstance(admitted, int):
             return replace(await parts.cache.status(pair), put_off_until_ms=admitted)
         verdict = await parts.checker.check(task.scheduled)
@@ -92,7 +97,10 @@ class Demand:
             # The secret is not to be had in this process; whether the workers have it, only they can tell.
             return seen_alone(pair, verdict, parts.clock.now_ms())
         outcome = Outcome(admitted, verdict, parts.checker.endpoint(task.scheduled))
-        record = (await parts.recorder.record([outcome])).get(pair)
+        try:
+            record = (await parts.recorder.record([outcome])).get(pair)
+        except AWAY:  # or it takes no writes: who asked is told what was found, and nobody else
+            return seen_alone(pair, verdict, parts.clock.now_ms())
         return seen(pair, record, parts.clock.now_ms()) if record else await parts.cache.status(pair)
 
     async def _admitted(self, task: Task) -> Task | int:

@@ -72,6 +72,10 @@ class Pace:
             return int(config.interval * 1000)
         return self.tenants.get(pair.tenant) or self.usual(pair.connector)
 
+    def at_most(self, pair: Pair, config: ConnectorConfig | None) -> int:
+        """The pair's interval, or its connector's if that is shorter: for waits that are no fault of the pair's."""
+        return min(self.every(pair, config), self.usual(pair.connector))
+
 
 @lru_cache(maxsize=4096)  # every record asks twice
 def spread(pair: Pair) -> float:

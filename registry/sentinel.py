@@ -20,6 +20,9 @@ from redis.sentinel import SentinelConnectionPool as SyncSentinelConnectionPool
 from registry.errors import InvalidConfig
 
 PORT = 26379
+LONGEST = 1.0
+"""Seconds one Sentinel is asked for, at most."""
+
 SCHEMES = ("redis+sentinel", "rediss+sentinel")
 
 
@@ -58,10 +61,15 @@ class Service:
             _present(username=given.get("sentinel_username"), password=given.get("sentinel_password")),
         )
 
+    def _asking(self, options: dict[str, Any]) -> dict[str, Any]:
+        """The options for Sentinels: they are asked in turn, and one that is dead leaves the others their time."""
+        share = min(LONGEST, options["socket_connect_timeout"] / (len(self.sentinels) + 1))
+        return {**options, **self.sentinel_login, "socket_timeout": share, "socket_connect_timeout": share}
+
     def client(self, **options: object) -> Redis:
         """An asynchronous client of the master; `options` are those of redis-py's connections."""
         shared = {**options, "ssl": self.tls}
-        manager = Sentinel(self.sentinels, sentinel_kwargs=self.sentinel_login | shared)  # type: ignore[no-untyped-call]  # redis-py's
+        manager = Sentinel(self.sentinels, sentinel_kwargs=self._asking(shared))  # type: ignore[no-untyped-call]  # redis-py's
         wanted: dict[str, Any] = {**shared, **self.login, "db": self.database}
         client: Redis = manager.master_for(self.name, connection_pool_class=_Pool, **wanted)
         return client
@@ -69,7 +77,7 @@ class Service:
     def sync_client(self, **options: object) -> SyncRedis:
         """The synchronous twin of `client`."""
         shared = {**options, "ssl": self.tls}
-        manager = SyncSentinel(self.sentinels, sentinel_kwargs=self.sentinel_login | shared)  # type: ignore[no-untyped-call]  # redis-py's
+        manager = SyncSentinel(self.sentinels, sentinel_kwargs=self._asking(shared))  # type: ignore[no-untyped-call]  # redis-py's
         wanted: dict[str, Any] = {**shared, **self.login, "db": self.database}
         client: SyncRedis = manager.master_for(self.name, connection_pool_class=_SyncPool, **wanted)  # type: ignore[no-untyped-call]  # redis-py's
         return client

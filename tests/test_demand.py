@@ -74,6 +74,28 @@ async def test_a_redis_that_goes_away_behind_a_check_takes_nobodys_verdict(
     assert status.reason is Reason.OK
 
 
+async def test_where_redis_takes_no_writes_what_is_known_is_the_answer(parts: Parts) -> None:
+    registry = ConnectorRegistry(parts)
+    before = await registry.health_check("lingering", tenant_id="acme", max_age=0)
+    await parts.redis.config_set("maxmemory", 1)
+    try:
+        status = await registry.health_check("lingering", tenant_id="acme", max_age=0)
+    finally:
+        await parts.redis.config_set("maxmemory", 0)
+    assert (status.reason, status.version, Lingering.begun) == (Reason.OK, before.version, 1)
+
+
+async def test_a_verdict_that_cannot_be_written_is_told_to_who_asked(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(_: object) -> None:
+        raise ConnectionError
+
+    monkeypatch.setattr(parts.recorder, "record", away)
+    status = await ConnectorRegistry(parts).health_check("lingering", tenant_id="acme", max_age=0)
+    assert (status.reason, Lingering.begun) == (Reason.OK, 1)
+
+
 async def test_who_died_in_a_check_keeps_nobody_from_making_it(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("registry.check.CLOSE_TIMEOUT", 0.05)
     dead = parts.redis.lock(keys.lock(parts.schedule.shard(ACME), ACME), timeout=0.3)

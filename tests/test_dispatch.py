@@ -12,7 +12,7 @@ from tests.fixtures_redis import RedisServer
 from tests.plugin import Plugin
 from tests.test_schedule import CONFIG
 from worker.batch import Batch
-from worker.dispatch import TICK_MOST, dispatch
+from worker.dispatch import TICK_MOST, _bounded, dispatch
 from worker.flight import Cost, Flight, landed, look, room
 from worker.snapshot import platform_snapshot
 
@@ -133,6 +133,17 @@ def test_everybody_gets_some_when_there_is_not_enough_for_all() -> None:
     flight = Flight(1, dict.fromkeys(names, 0), costs(a=0.01, b=0.01, c=0.01, d=0.01))
     assert room(flight, dict.fromkeys(names, 1_000), 4.0) == dict.fromkeys(names, 100)
     assert room(flight, dict.fromkeys(names, 0), 4.0) == dict.fromkeys(names, 0)
+
+
+def test_a_bounded_tick_leaves_no_connector_out() -> None:
+    assert _bounded({"github": 10 * TICK_MOST, "slack": 1})["slack"] == 1
+
+
+async def test_a_check_process_of_the_future_is_none(parts: Parts) -> None:
+    """Redis' clock was set back since its last sign of life."""
+    await live(parts)
+    await parts.redis.zadd(keys.CHILDREN, {"host:dead": parts.clock.now_ms() + 3_600_000})
+    assert (await look(parts)).children == 1
 
 
 async def test_one_tick_is_bounded_whatever_is_due(settings: Settings) -> None:

@@ -32,14 +32,14 @@ from tests.test_incidents import GITHUB, recorded
 from tests.test_publish import samples
 from tests.test_schedule import enter, record
 from worker.gateway import SPOILT
-from worker.housekeeping import publish
+from worker.housekeeping import publish, reconcile
 from worker.incidents import detect
 
 PUBLISHER = """
 import asyncio
 from registry.bootstrap import assemble
 from registry.settings import load_settings
-from worker.housekeeping import publish
+from worker.housekeeping import publish, reconcile
 
 async def main():
     parts = assemble(load_settings())
@@ -178,6 +178,12 @@ async def test_a_turn_is_done_once_and_the_next_one_is_anybodys(settings: Settin
     while not await publish(parts, "second"):
         pass  # the next turn comes long before a lost lease would end
     await parts.aclose()
+
+
+async def test_the_next_round_of_the_reconciler_is_anybodys_too(parts: Parts) -> None:
+    assert await reconcile(parts, "first")
+    until = int(await parts.redis.hget(keys.lease("reconciler"), "until") or 0)
+    assert until - parts.clock.now_ms() < parts.settings.reconcile_every * 1000
 
 
 async def test_whoever_was_first_in_a_redis_that_lost_its_data_writes_nothing_into_the_next(parts: Parts) -> None:

@@ -122,6 +122,12 @@ def test_an_incident_goes_on_while_it_is_seen_and_closes_a_window_later() -> Non
     assert look({GITHUB: tally(good=10)}, (), quiet, RULES, NOW + 90_001) == []
 
 
+def test_an_incident_of_the_future_is_of_a_clock_that_was_set_back() -> None:
+    ahead = NOW + 3_600_000
+    before = [Incident(IncidentKind.OUTAGE, GITHUB, ahead, ahead, 25, "no usable answer")]
+    assert judge({}, Services(), before, RULES, NOW) == []
+
+
 def test_rejections_of_many_tenants_are_suspected_then_believed() -> None:
     rejected = {GITHUB: tally(good=10, rejected=10)}
     suspected = look(rejected, (), (), RULES, NOW)

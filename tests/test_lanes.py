@@ -13,7 +13,7 @@ from registry.ids import Pair
 from registry.recording import Outcome
 from registry.schedule import Scheduled, Task
 from worker.lanes import STILL, Found, Lanes
-from worker.places import Hosts, Places
+from worker.places import FEW, Hosts, Places
 
 LONG = 60.0
 """Seconds that no test waits for."""
@@ -123,16 +123,18 @@ async def test_a_host_that_needs_longer_than_a_batch_waits_is_no_host_that_hangs
 @pytest.mark.parametrize("reason", [Reason.MISCONFIGURED, Reason.SECRET_UNAVAILABLE, Reason.MONITOR_ERROR])
 async def test_what_ends_without_having_asked_a_host_is_no_answer_of_it(reason: Reason) -> None:
     hosts = Hosts(2, LONG)
-    ended = {"dead-0": Reason.TIMEOUT, "dead-1": Reason.TIMEOUT, "dead-2": reason}
 
     async def check(task: Task, endpoint: str) -> Found:
-        return Outcome(task, Verdict(ended[task.pair.tenant], Fault.NONE, 0), endpoint)
+        return Outcome(task, Verdict(Reason.TIMEOUT, Fault.NONE, 0), endpoint)
+
+    async def unasked(task: Task, endpoint: str) -> Found:
+        return Outcome(task, Verdict(reason, Fault.NONE, 0), endpoint)
 
     async def turned_back(task: Task, endpoint: str) -> Found:
         return task
 
-    for number, how in enumerate((check, check, check, turned_back)):
-        await Lanes([("dead", task(f"dead-{min(number, 2)}"))], hosts, how).run(LONG)
+    for how in (*[check] * FEW, unasked, turned_back):
+        await Lanes([("dead", task("dead"))], hosts, how).run(LONG)
     assert hosts.rooms() == {"dead": 2}
 
 
@@ -149,54 +151,85 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return Clock(monkeypatch)
 
 
-async def taken(places: Places) -> None:
+async def taken(places: Places) -> float:
     await places.gate.acquire()
-    places.begin()
+    return places.begin()
 
 
-async def freed(places: Places, *, answered: bool | None) -> None:
-    places.end(answered=answered)
+def freed(places: Places, began: float, *, answered: bool | None) -> None:
+    places.end(began, answered=answered)
     places.gate.release()
 
 
 async def test_deadlines_that_free_places_are_no_answers(clock: Clock) -> None:
-    places = Places(1, 2.0)
-    await taken(places)
+    places = Places(3, 2.0)
+    began = [await taken(places) for _ in range(3)]
     clock.now += 2.5
     assert places.room == 0
     clock.now += 7.5
-    await freed(places, answered=False)
-    assert places.room == 1
-    await taken(places)  # the next one has the place that a deadline has freed
+    for moment in began:
+        freed(places, moment, answered=False)
+    assert places.room == 3
+    began = [await taken(places) for _ in range(3)]  # the next ones have the places that deadlines have freed
     assert places.room == 0
     clock.now += 0.5
-    await freed(places, answered=True)
+    freed(places, began[0], answered=True)
     assert places.room is None
 
 
-async def test_a_deadline_here_and_there_makes_no_host_silent(clock: Clock) -> None:
+async def test_deadlines_here_and_there_make_no_host_silent(clock: Clock) -> None:
     """Of one tenant's checks, at a host that answers all others."""
-    places = Places(3, 2.0)
-    for _ in range(2):
-        await taken(places)
+    places = Places(FEW + 1, 2.0)
+    for _ in range(FEW):
+        began = await taken(places)
         clock.now += 10.0
-        await freed(places, answered=False)
+        freed(places, began, answered=False)
     assert places.room is None
-    for _ in range(3):
+    for _ in range(FEW + 1):
         await taken(places)
     assert not places.hang, "they have only just begun"
+
+
+async def test_a_slow_host_is_given_twice_the_time_it_took(clock: Clock) -> None:
+    places = Places(1, 2.0)
+    began, rooms = await taken(places), list[int | None]()
+    for seconds in (3.0, 5.0, 1.5):
+        clock.now += seconds
+        rooms.append(places.room)
+        if seconds == 3.0:
+            freed(places, began, answered=True)
+            await taken(places)
+    assert rooms == [0, None, 0]
 
 
 async def test_what_is_not_to_be_remembered_is_forgotten() -> None:
     hosts = Hosts(1, LONG)
     for name in ("idle", "silent", "busy"):
         assert hosts[name] is hosts[name]
-    await taken(hosts["silent"])
-    await freed(hosts["silent"], answered=False)
-    await taken(hosts["busy"])
-    hosts.tidy()
+    for _ in range(FEW):
+        freed(hosts["silent"], await taken(hosts["silent"]), answered=False)
+    answers = asyncio.Event()
+
+    async def check(task: Task, endpoint: str) -> Found:
+        await answers.wait()
+        return answer(task, endpoint)
+
+    lanes = Lanes([("busy", task("busy"))], hosts, check)
+    hosts.tidy()  # no lane has taken its first step yet
     assert len(hosts) == 2
-    await freed(hosts["busy"], answered=True)
+    answers.set()
+    await lanes.run(LONG)
     hosts.tidy()
     assert hosts.rooms() == {"silent": 1}
     assert len(hosts) == 1
+
+
+async def test_a_lane_that_never_took_a_step_is_forgotten_too() -> None:
+    hosts = Hosts(1, LONG)
+
+    async def check(task: Task, endpoint: str) -> Found:
+        return answer(task, endpoint)
+
+    await Lanes([("host", task("one"))], hosts, check).stop()
+    hosts.tidy()
+    assert len(hosts) == 0

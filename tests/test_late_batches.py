@@ -20,6 +20,7 @@ from registry.settings import Settings
 from tests.plugin import Plugin, plugin_config
 from tests.test_dispatch import enter, key, land, live, many, tick, turns
 from worker.batch import Batch, BatchMessage
+from worker.lags import recent
 from worker.monitor import Monitor
 
 MINUTE = 60_000
@@ -153,6 +154,7 @@ async def test_a_pair_that_is_put_off_after_its_lease_is_left_to_who_holds_it(se
     held = await turns(parts)
     await Monitor(parts).check_batch(batch)
     assert int(await parts.redis.hget(keys.PLATFORM, "put_off") or 0) == 3
+    assert (await recent(parts.redis, parts.clock.now_ms(), 2))["put_off"] == 3
     assert [abs(was - now) < 5_000 for was, now in zip(held, await turns(parts), strict=True)] == [True] * 3
     await parts.aclose()
 

@@ -14,8 +14,8 @@ from structlog.testing import capture_logs
 from registry import keys
 from registry.bootstrap import Parts, assemble
 from registry.clock import steady
+from registry.facts import MINUTE_MS
 from worker.housekeeping import pulse
-from worker.lags import MINUTE_MS
 
 HOUR = 3_600_000
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import kombu
 import pytest
@@ -13,6 +14,7 @@ from registry.connection import AWAY, connect_sync
 from registry.errors import InvalidConfig
 from registry.health import Reason
 from registry.ids import Pair
+from registry.reading import Reading
 from registry.sentinel import Service
 from registry.settings import Settings
 from tests.fixtures_sentinel import SentinelSystem
@@ -46,6 +48,21 @@ async def test_cache_schedule_and_readers_follow_a_failover(sentinel: SentinelSy
         assert (await parts.cache.status(ACME)).version == before.version
         assert (await parts.cache.status(Pair("slack", "acme"))).healthy
     await parts.aclose()
+
+
+async def test_a_sentinel_that_never_answers_blinds_no_reader(sentinel: SentinelSystem) -> None:
+    """Its host is gone, and perhaps that of the master with it."""
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        url = sentinel.url().replace("://", f"://127.0.0.1:{mute.getsockname()[1]},")
+        reading = Reading(url, 0.5)
+        async with asyncio.timeout(30):
+            while True:
+                try:
+                    assert await reading.ask(("PING",)) == [b"PONG"]
+                    break
+                except AWAY:
+                    await asyncio.sleep(0.05)
+        await reading.aclose()
 
 
 async def written(parts: Parts, pair: Pair) -> None:

@@ -16,6 +16,7 @@ from registry.settings import Settings
 from tests.plugin import Plugin, plugin_config
 from tests.test_dispatch import fact, key, tick
 from worker.batch import Batch
+from worker.lags import recent
 from worker.monitor import Monitor
 
 Assembled = Callable[..., Parts]
@@ -71,8 +72,8 @@ async def test_a_vendor_that_needs_longer_than_a_batch_waits_is_asked_for_everyb
 async def test_a_budget_is_asked_for_as_many_pairs_of_a_silent_host_as_it_has_places(
     assembled: Assembled, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parts = assembled(host_concurrency=2)
-    await enter(parts, *[f"t{n}" for n in range(6)], hang=True)
+    parts = assembled(host_concurrency=3)
+    await enter(parts, *[f"t{n}" for n in range(7)], hang=True)
     monitor, asked, admit = Monitor(parts), list[int](), parts.budgets.admit
 
     async def counted(tasks: Sequence[Task]) -> list[Task]:
@@ -83,8 +84,9 @@ async def test_a_budget_is_asked_for_as_many_pairs_of_a_silent_host_as_it_has_pl
     for _ in range(2):
         await checks(parts, monitor)
         await monitor.drain()
-    assert asked == [6, 2]
+    assert asked == [7, 3]
     assert await fact(parts, "released") == 4 + 4
+    assert (await recent(parts.redis, parts.clock.now_ms(), 2))["released"] == 4 + 4
 
 
 async def test_no_more_checks_of_a_connector_run_than_a_process_can_hold(

@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
+from math import ceil
 
 import structlog
 
 from registry import keys
 from registry.bootstrap import Parts
 from registry.clock import steady
+from registry.facts import count
 from registry.ids import Pair
 from registry.pace import Pace
 from registry.record import CLOCK_SLACK_MS
 from registry.schedule import Claim
 from worker.batch import Batch, batched
 from worker.flight import Flight, give_up, limit, look, room, sent, unsent
-from worker.lags import Lags, count
+from worker.lags import Lags
 
 log = structlog.get_logger(__name__)
 
@@ -93,7 +95,7 @@ async def _catch_up(parts: Parts, stopped_ms: int) -> None:
 def _bounded(wanted: Mapping[str, int]) -> Mapping[str, int]:
     """The same, but no more than `TICK_MOST` in all."""
     scale = TICK_MOST / max(TICK_MOST, sum(wanted.values()))
-    return {name: int(pairs * scale) for name, pairs in wanted.items()}
+    return {name: ceil(pairs * scale) for name, pairs in wanted.items()}  # nobody's one pair waits for all others'
 
 
 async def _count(parts: Parts, flight: Flight, claims: list[Claim], *, held_back: int) -> None:

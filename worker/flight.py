@@ -16,11 +16,11 @@ from redis.asyncio.client import Pipeline
 
 from registry import keys
 from registry.bootstrap import Parts
+from registry.facts import count
 from registry.pace import Pace
 from registry.record import CLOCK_SLACK_MS
 from registry.schedule import Task
 from worker.batch import Batch
-from worker.lags import count
 
 CHILD_SILENCE_MS = 20_000
 """A check process that has not been heard of for so long is not counted any more."""
@@ -63,7 +63,7 @@ async def look(parts: Parts) -> Flight:
     latest = _latest(parts)
     stretch = now // STRETCH_MS
     async with parts.redis.pipeline(transaction=False) as pipe:
-        pipe.zcount(keys.CHILDREN, now - CHILD_SILENCE_MS, "+inf")
+        pipe.zcount(keys.CHILDREN, now - CHILD_SILENCE_MS, now + CLOCK_SLACK_MS)  # later is of a clock set back
         pipe.zrange(keys.CHILDREN, -1, -1, withscores=True)
         pipe.hgetall(keys.work(stretch))
         pipe.hgetall(keys.work(stretch - 1))
@@ -149,7 +149,7 @@ def landed(pipe: Pipeline, batch: Batch, seconds: float, now_ms: int) -> None:
 async def expired(parts: Parts, batch: Batch, tasks: Iterable[Task]) -> bool:
     """Has a batch waited for more than half of its lease? Then it is out of flight, and its `tasks` are handed back.
 
-    They come back at random over twice as long as they waited (at most an interval of their own), for after a stop many
+    They come back at random over twice as long as they waited (at most an interval), for after a stop many
     batches expire at once: beside what became due meanwhile, which comes back over as long as the stop lasted, that is
     no more than the usual load once more. Judged by Redis' clock alone: Celery's own `expires` compares those of two
     machines.
@@ -163,6 +163,6 @@ async def expired(parts: Parts, batch: Batch, tasks: Iterable[Task]) -> bool:
         count(pipe, {"batches_expired": 1}, now)
         await pipe.execute()
     pace = Pace.of(parts.settings)
-    over = {task.held: min(2 * waited_ms, pace.every(task.pair, task.scheduled.config)) for task in tasks}
+    over = {task.held: min(2 * waited_ms, pace.at_most(task.pair, task.scheduled.config)) for task in tasks}
     await parts.schedule.reschedule({held: now + int(random() * ms) for held, ms in over.items()})  # noqa: S311 - no secret
     return True

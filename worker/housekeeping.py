@@ -78,8 +78,9 @@ async def _afterwards(lease: Lease, began: float, every: float) -> None:
 
 async def reconcile(parts: Parts, owner: str) -> bool:
     """One round of the reconciler; False when another process is at it, or the store is away."""
-    settings = parts.settings
-    if not await Lease(parts.redis, "reconciler", owner).hold(settings.reconcile_every * 2):
+    settings, began = parts.settings, steady()
+    lease = Lease(parts.redis, "reconciler", owner)
+    if not await lease.hold(settings.reconcile_every * 2):
         return False
     try:
         await parts.reconciler.run()
@@ -92,6 +93,7 @@ async def reconcile(parts: Parts, owner: str) -> bool:
         await audit_transitions(parts)
         await trim(parts)
     await parts.redis.hset(keys.PLATFORM, "reconcile_ms", str(parts.clock.now_ms()))
+    await _afterwards(lease, began, settings.reconcile_every)
     return True
 
 

@@ -20,6 +20,7 @@ from registry.clock import steady
 from registry.health import Fault, HealthStatus, Reason, Status
 from registry.ids import SYSTEM, Pair
 from registry.incidents import ANYWHERE, NETWORK, Incident, IncidentKind, dump, open_incidents
+from registry.record import CLOCK_SLACK_MS
 from registry.schedule import Scheduled
 from registry.settings import Settings
 from registry.status_pages import StatusReport, pages, status_reports
@@ -97,7 +98,7 @@ def judge(
         (
             incident
             for incident in still
-            if now_ms - incident.seen_ms <= rules.window_ms
+            if -CLOCK_SLACK_MS <= now_ms - incident.seen_ms <= rules.window_ms  # the future is of a clock set back
             and not (platform and incident.kind is IncidentKind.OUTAGE)  # one cause, one incident: it is us
         ),
         key=lambda incident: (incident.started_ms, incident.id),

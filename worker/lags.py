@@ -1,7 +1,5 @@
 """How late things are, as histograms: counted in this process, added to Redis with its next sign of life.
 
-Every number is kept twice: since the beginning, for the metrics, and by the minute, for who asks how it is now.
-
 The stages of a check: ``schedule`` (due → claimed), ``queue`` (claimed → started: the broker, a free worker, a place at
 the vendor's host) and ``check`` (started → finished). ``loop`` is how late an event loop turns. A process that is
 killed loses what it counted since its last sign of life, a few seconds' worth.
@@ -13,20 +11,14 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping
 
-from redis.asyncio.client import Pipeline
-from redis.client import Pipeline as SyncPipeline
-
 from registry import keys
 from registry.connection import Redis
+from registry.facts import MINUTE_MS, RECENT_MS, count
 
 BOUNDS_MS = (10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000, 120_000)
 """Upper bounds of every histogram's buckets but the last."""
 
 _COLUMNS = (*map(str, BOUNDS_MS), "inf", "sum_ms")
-
-MINUTE_MS = 60_000
-RECENT_MS = 5 * MINUTE_MS
-"""What counts as recent, in whole minutes."""
 
 STAGES = ("schedule", "queue", "check")
 LOOP = "loop"
@@ -55,27 +47,13 @@ class Lags:
         for what, row in fresh.items():
             named = zip(_COLUMNS, row, strict=True)
             counted.update({f"lag|{what}|{column}": count for column, count in named if count})
-        minute = keys.lags(now_ms // MINUTE_MS)
         try:
             async with redis.pipeline(transaction=False) as pipe:
-                for name, increment in counted.items():
-                    pipe.hincrby(keys.PLATFORM, name, increment)
-                    pipe.hincrby(minute, name, increment)
-                pipe.pexpire(minute, 2 * RECENT_MS)
+                count(pipe, counted, now_ms)
                 await pipe.execute()
         except BaseException:
             self._counted.update(counted)
             raise
-
-
-def count(pipe: Pipeline | SyncPipeline, counted: Mapping[str, int], now_ms: int) -> None:
-    """Add to `pipe` that the system's own counters grow."""
-    minute = keys.lags(now_ms // MINUTE_MS)
-    for name, increment in counted.items():
-        if increment:
-            pipe.hincrby(keys.PLATFORM, name, increment)
-            pipe.hincrby(minute, name, increment)
-    pipe.pexpire(minute, 2 * RECENT_MS)
 
 
 async def recent(redis: Redis, now_ms: int, minutes: int = RECENT_MS // MINUTE_MS) -> Counter[str]:

@@ -54,7 +54,7 @@ class Lanes:
         self._open = {task.pair: task for waiting in self._waiting.values() for task in waiting}
         self._idle = set[asyncio.Task[None]]()
         self._running = {
-            asyncio.create_task(self._lane(endpoint, waiting, hosts[endpoint]))
+            self._opened(endpoint, waiting, hosts[endpoint])
             for endpoint, waiting in self._waiting.items()
             for _ in range(min(hosts[endpoint].many, len(waiting)))
         }
@@ -114,6 +114,15 @@ class Lanes:
         """Does a pair wait for a place that will be free soon?"""
         return any(waiting and not self._hosts[endpoint].hang for endpoint, waiting in self._waiting.items())
 
+    def _opened(self, endpoint: str, waiting: deque[Task], host: Places) -> asyncio.Task[None]:
+        def closed(_: asyncio.Task[None]) -> None:  # also where it was cancelled before its first step
+            host.lanes -= 1
+
+        lane = asyncio.create_task(self._lane(endpoint, waiting, host))
+        host.lanes += 1
+        lane.add_done_callback(closed)
+        return lane
+
     async def _lane(self, endpoint: str, waiting: deque[Task], host: Places) -> None:
         lane = cast("asyncio.Task[None]", asyncio.current_task())
         while waiting:
@@ -121,13 +130,12 @@ class Lanes:
             async with host.gate:
                 self._idle.discard(lane)
                 if waiting:
-                    task, answered = waiting.popleft(), None
-                    host.begin()
+                    task, began, answered = waiting.popleft(), host.begin(), None
                     try:
                         found = await self._check(task, endpoint)
                         answered = _answered(found)
                     finally:
-                        host.end(answered=answered)
+                        host.end(began, answered=answered)
                     self._moved = steady()
                     self._find(task.pair, found)
             await asyncio.sleep(0)  # the answers of a turn are judged first, then the next checks begin: 7 % less CPU

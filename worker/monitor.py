@@ -15,10 +15,10 @@ from collections.abc import Mapping, Sequence
 import structlog
 from structlog.contextvars import bind_contextvars
 
-from registry import keys
 from registry.bootstrap import Parts
 from registry.clock import steady
 from registry.connection import AWAY
+from registry.facts import count
 from registry.logs import checking
 from registry.pace import Pace
 from registry.recording import Outcome
@@ -96,8 +96,7 @@ class Monitor:
     async def _with_hope(self, connector: str, claimed: Sequence[Task]) -> Sequence[Task]:
         """Hand back for whom there is no room, before a budget is asked for them or anybody waits; returns the others.
 
-        They come again when deadlines have freed places, and no oftener than that it costs what checks would: being
-        turned away takes half of a check's time.
+        They come again no oftener than that it costs what checks would: being turned away takes half of a check's time.
         """
         rooms, free = self._hosts.rooms(), self._most - self._running[connector]
         if not rooms and free >= len(claimed):
@@ -111,13 +110,12 @@ class Monitor:
             else:
                 pairs[endpoint] += 1
                 free -= at_once
-        least = int(settings.check_timeout * 1000)
-        await self._hand_back({task.held: max(least, self._half(task)) for task in claimed if task.held in lost})
+        await self._hand_back({task.held: self._half(task) for task in claimed if task.held in lost})
         return [task for task in claimed if task.held not in lost]
 
     def _half(self, task: Task) -> int:
-        """Half of the pair's interval, milliseconds."""
-        return self._pace.every(task.pair, task.scheduled.config) // 2
+        """Half of an interval, milliseconds: so that they are before those that were checked."""
+        return self._pace.at_most(task.pair, task.scheduled.config) // 2
 
     async def _check(self, task: Task, endpoint: str) -> Found:
         """One pair's check at a host that has a place for it; the task itself when it may not begin any more."""
@@ -164,7 +162,9 @@ class Monitor:
         if queued:
             now = self._parts.clock.now_ms()
             await self._parts.schedule.reschedule({held: now + delay for held, delay in queued.items()})
-            await self._parts.redis.hincrby(keys.PLATFORM, "released", len(queued))
+            async with self._parts.redis.pipeline(transaction=False) as pipe:
+                count(pipe, {"released": len(queued)}, now)
+                await pipe.execute()
 
     async def _abandon(self, lanes: Lanes, unwritten: Sequence[Found] = ()) -> None:
         """Stop checks, write what has just ended, and hand the other pairs back; `unwritten` is what failed to be."""

@@ -6,25 +6,31 @@ import asyncio
 
 from registry.clock import steady
 
+FEW = 3
+"""Timeouts in a row that make no host silent: they may be one tenant's."""
+
 
 class Places:
     """So many checks run at a host at a time; whoever holds `gate` has a place. Belongs to one event loop.
 
-    A host is silent when as many checks in a row as it has places came to no answer before their deadlines. A host
-    hangs when all its places are taken and none was freed by an answer for `patience` seconds: whoever waits for one
-    then waits for the deadlines of others, and there is no sense in it. At a silent host that is so from the first
-    check on; at any other the time counts from when a check began.
+    A host is silent when as many checks in a row as it has places (`FEW` at least) came to no answer before their
+    deadlines. A host hangs when all its places are taken and none was freed by an answer for `patience` seconds, or
+    twice as long as its last answer took: whoever waits for one then waits for the deadlines of others, and there is no
+    sense in it. At a silent host that is so from the first check on; at any other the time counts from when a check
+    began.
+
+    `lanes` is how many lanes lead here: none of them may find itself at a host that was forgotten.
     """
 
     def __init__(self, many: int, patience: float) -> None:
-        self.many, self.gate = many, asyncio.Semaphore(many)
-        self._patience, self._moved = patience, steady()
+        self.many, self.gate, self.lanes = many, asyncio.Semaphore(many), 0
+        self._patience, self._moved, self._took = patience, steady(), 0.0
         self._running = self._unanswered = 0
 
     @property
     def hang(self) -> bool:
         """Will no place be free soon?"""
-        return self.gate.locked() and steady() - self._moved > self._patience
+        return self.gate.locked() and steady() - self._moved > max(self._patience, 2 * self._took)
 
     @property
     def room(self) -> int | None:
@@ -35,24 +41,26 @@ class Places:
 
     @property
     def idle(self) -> bool:
-        """Is there nothing to remember: no check, nobody who waits, and no silence?"""
-        return not (self._running or self.gate.locked() or self._silent)
+        """Is there nothing to remember: nobody who is here or comes, and no silence?"""
+        return not (self.lanes or self._silent)
 
     @property
     def _silent(self) -> bool:
-        return self._unanswered >= self.many
+        return self._unanswered >= max(FEW, self.many)
 
-    def begin(self) -> None:
-        """A check begins."""
-        self._running += 1
+    def begin(self) -> float:
+        """A check begins: the moment, to be told to `end`."""
+        self._running, now = self._running + 1, steady()
         if not self._silent:
-            self._moved = steady()
+            self._moved = now
+        return now
 
-    def end(self, *, answered: bool | None) -> None:
+    def end(self, began: float, *, answered: bool | None) -> None:
         """A check has ended: with an answer of the host, without one in time, or (None) without having asked it."""
         self._running -= 1
         if answered:
             self._unanswered, self._moved = 0, steady()
+            self._took = self._moved - began
         elif answered is False:
             self._unanswered += 1
 

@@ -19,10 +19,10 @@ from prometheus_client.metrics_core import Metric
 
 from registry import keys
 from registry.bootstrap import Parts
+from registry.facts import count
 from worker.exposition import Exposition
 from worker.gateway import Gateway, PushFailed
 from worker.labels import tenant_label
-from worker.lags import count
 from worker.metrics import Totals, fresh_registry, pair_families, platform_families, shard_families, total_families
 from worker.snapshot import ShardSnapshot, platform_snapshot, shard_snapshot, whole_snapshot
 

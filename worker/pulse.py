@@ -15,8 +15,9 @@ import structlog
 from yarl import URL
 
 from registry.bootstrap import Parts
+from registry.facts import MINUTE_MS
 from registry.settings import Settings
-from worker.lags import MINUTE_MS, recent
+from worker.lags import recent
 from worker.snapshot import PlatformSnapshot
 
 log = structlog.get_logger(__name__)

@@ -3,9 +3,10 @@ from pathlib import Path
 
 from registry import keys
 from registry.bootstrap import assemble
+from registry.facts import count
 from registry.settings import Settings
 from tests.commands.conftest import Cli
-from worker.lags import LOOP, Lags, buckets, count, quantile
+from worker.lags import LOOP, Lags, buckets, quantile
 
 
 async def observed(settings: Settings, what: str, milliseconds: float, dropped: int = 0) -> None:

@@ -57,6 +57,13 @@ def test_a_rejected_credential_waits_for_its_second_check() -> None:
     assert settled(state, verdict(REJECTED, consecutive=3), 50_000, RULES)[1] == []
 
 
+def test_moments_that_lie_ahead_are_of_a_clock_that_was_set_back() -> None:
+    state, _ = turned(IDLE, turn(BROKEN, 3_600_000), RULES)
+    assert told(settled(state, verdict(BROKEN, consecutive=2), 1_000, RULES)[1]) == [(MessageType.TRANSITION, BROKEN)]
+    flapping = Telling(flapping=True, turned_ms=(3_600_000,), waiting=turn(OK, 3_600_000))
+    assert told(settled(flapping, verdict(OK), 1_000, RULES)[1]) == [(MessageType.SETTLED, OK)]
+
+
 def test_a_rejection_that_is_not_confirmed_was_never_told() -> None:
     assert after(REJECTED, OK)[1] == []
 

@@ -26,7 +26,7 @@ from registry.incidents import Incident, IncidentKind
 from registry.recording import Outcome
 from tests.test_schedule import CONFIG
 from worker.events import box
-from worker.events.deliver import MOST_ATTEMPTS, REFUSED_ATTEMPTS, Deliverer
+from worker.events.deliver import GONE_MS, MOST_ATTEMPTS, REFUSED_ATTEMPTS, Deliverer
 from worker.events.gather import Gatherer
 from worker.events.retention import trim
 from worker.events.standing import lost, standings
@@ -245,6 +245,23 @@ async def test_an_incident_is_told_and_people_are_not_told_of_each_pair_it_expla
     assert texts[1].startswith(":white_check_mark: Over: outage of github")
 
 
+async def test_an_incident_at_another_address_of_the_connector_explains_nothing_and_is_nobody_elses_business(
+    parts: Parts, receiver: Receiver, tells: Tells
+) -> None:
+    """A tenant's own server is down; another tenant's check fails at the vendor's address."""
+    people: dict[str, object] = {"url": receiver.url, "form": "slack", "tenants": ["globex"]}
+    telling = tells({"people": people, "all": {"url": receiver.url}})
+    await telling.tell()
+    now = parts.clock.now_ms()
+    await _write(parts, [], [Incident(IncidentKind.OUTAGE, "github|github.acme.example", now, now, 1, "no answer")])
+    await turn(parts, Reason.VENDOR_ERROR, "globex", times=2)
+    await telling.tell()
+    await telling.retry("people")
+    told = [body.decode() for _, body in receiver.got if b"globex" in body]
+    assert len(told) == 2, "people are told too, for nothing explains it"
+    assert not [body for body in told if "acme" in body]
+
+
 async def test_a_webhook_is_told_of_what_it_asks_for_only(parts: Parts, receiver: Receiver, tells: Tells) -> None:
     hook = {"url": receiver.url, "tenants": ["acme"], "connectors": ["github"], "faults": ["vendor", "none"]}
     telling = tells({"ops": dict(hook)})
@@ -350,6 +367,76 @@ async def test_a_redis_that_was_set_back_is_noticed_and_told_once(
     assert [event["type"] for event in receiver.events] == ["connectors.transition", "connectors.lost"]
     assert "set back" in str(receiver.events[1]["data"])
     assert await lost(parts) == 1
+
+
+async def test_of_several_tellers_one_tells_that_telling_began_or_was_set_back(
+    parts: Parts, receiver: Receiver, tells: Tells
+) -> None:
+    one, other = (tells({"ops": {"url": receiver.url}}, owner=name) for name in ("one", "two"))
+    for telling in (one, other):
+        await turn(parts, Reason.OK)
+        await telling.gatherer.gather()
+    await parts.redis.flushdb()
+    assert [await telling.gatherer.gather() for telling in (one, other)] == [1, 0]
+    copies = {name: await parts.redis.dump(name) for name in await parts.redis.keys()}
+    for telling in (one, other):
+        await turn(parts, Reason.SLOW)
+        await telling.gatherer.gather()
+    await parts.redis.flushdb()
+    for name, copy in copies.items():
+        assert copy is not None
+        await parts.redis.restore(name, 0, copy)
+    assert [await telling.gatherer.gather() for telling in (one, other)] == [1, 0]
+    assert await lost(parts) == 1
+
+
+async def test_a_webhook_that_another_process_sends_to_keeps_its_place(
+    parts: Parts, receiver: Receiver, tells: Tells
+) -> None:
+    """Its file is newer than this one's; nobody's is, once it was long ago."""
+    newer = tells({"ops": {"url": receiver.url}, "added": {"url": receiver.url}}, owner="two")
+    older = tells({"ops": {"url": receiver.url}})
+    await newer.tell()
+    await older.tell()
+    assert set(await parts.redis.hkeys(box.SENT)) == {b"ops", b"added"}
+    await parts.redis.hset(keys.lease("webhook:added"), "at", parts.clock.now_ms() - GONE_MS - 1_000)
+    await older.tell()
+    assert await parts.redis.hkeys(box.SENT) == [b"ops"]
+
+
+async def test_the_attempts_at_a_message_that_was_cut_off_are_not_the_next_ones(
+    parts: Parts, receiver: Receiver, tells: Tells
+) -> None:
+    receiver.statuses = [500, 500]
+    telling = tells({"ops": {"url": receiver.url}})
+    await telling.tell()
+    for reason in (Reason.SLOW, Reason.OK):
+        await turn(parts, reason)
+        await telling.tell()
+    await parts.redis.hset(box.attempts("ops"), "attempts", MOST_ATTEMPTS - 1)
+    await parts.redis.xtrim(box.OUTBOX, maxlen=1, approximate=False)  # as the cap does
+    await telling.retry("ops")
+    assert [standing.dead for standing in await standings(parts)] == [0]
+
+
+async def test_who_waits_when_the_clock_is_set_back_waits_no_longer_for_it(
+    parts: Parts, receiver: Receiver, tells: Tells
+) -> None:
+    telling = tells({"ops": {"url": receiver.url}})
+    await telling.tell()
+    await turn(parts, Reason.CREDENTIAL_REJECTED)
+    await telling.gatherer.gather()
+    (state,) = await parts.redis.hvals(box.PAIRS)
+    ahead = json.loads(state)
+    ahead["waiting"]["at_ms"] += 3_600_000
+    await parts.redis.hset(box.PAIRS, "github:acme", json.dumps(ahead))
+    await parts.redis.zadd(box.OPEN, {"github:acme": parts.clock.now_ms() + 3_600_000})
+    task = await parts.schedule.task(Pair("github", "acme"))
+    assert task is not None
+    verdict = Verdict(Reason.CREDENTIAL_REJECTED, Fault.TENANT, parts.clock.now_ms())
+    await parts.recorder.record([Outcome(task, verdict, "github|api.github.com")])
+    await telling.tell()
+    assert [event["type"] for event in receiver.events] == ["connectors.transition"]
 
 
 async def test_a_teller_that_stood_still_notes_nothing_when_somebody_else_has_gone_on(

@@ -20,6 +20,7 @@ import structlog
 from redis.exceptions import WatchError
 from redis.typing import EncodableT
 
+from registry import keys
 from registry.bootstrap import Parts
 from registry.connection import AWAY
 from registry.lease import Lease
@@ -42,6 +43,9 @@ LONGEST_WAIT = 600.0
 
 REFUSED_ATTEMPTS = 3
 """Attempts at a message that is turned down as such (a 4xx): a receiver may be just being mended."""
+
+GONE_MS = 3_600_000
+"""A webhook that no process sends to for so long is not there any more."""
 
 PAGE = 50
 """Messages read at once."""
@@ -164,6 +168,7 @@ class Deliverer:
     async def _lost(self, name: str, go_on_after: bytes | str, turn: _Turn) -> None:
         async with self._noting(turn) as pipe:
             pipe.hset(box.SENT, name, go_on_after)
+            pipe.delete(box.attempts(name))
             pipe.hincrby(box.COUNTS, "lost", 1)
 
     async def _position(self, name: str) -> str:
@@ -219,14 +224,20 @@ class Deliverer:
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:  # ValueError: no such name can be
             return Attempt(delivered=False, told=type(error).__name__)
 
+    async def _is_gone(self, name: str) -> bool:
+        """Has no process sent to this webhook for long? One with a newer file may have it that this one has not."""
+        asked_ms = int(cast("bytes | None", await self._parts.redis.hget(keys.lease(f"webhook:{name}"), "at")) or 0)
+        return abs(self._parts.clock.now_ms() - asked_ms) > GONE_MS
+
     async def _trim(self) -> None:
         """Forget messages that every webhook is done with, and webhooks that are not there any more."""
         redis = self._parts.redis
         found = cast("dict[bytes, bytes]", await redis.hgetall(box.SENT))
         sent = {name.decode(): position.decode() for name, position in found.items()}
         for name in sent.keys() - self._webhooks.keys():
-            await redis.hdel(box.SENT, name)
-            await redis.delete(box.attempts(name))
+            if await self._is_gone(name):
+                await redis.hdel(box.SENT, name)
+                await redis.delete(box.attempts(name))
         if self._webhooks and all(name in sent for name in self._webhooks):
             slowest = min((sent[name] for name in self._webhooks), key=order)
             await redis.xtrim(box.OUTBOX, minid=slowest, approximate=True)

@@ -9,6 +9,7 @@ import json
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
+from uuid import uuid4
 
 import msgspec
 import structlog
@@ -21,7 +22,7 @@ from registry.health import Fault, HealthStatus, Reason, Status
 from registry.ids import SYSTEM, Pair
 from registry.incidents import open_incidents
 from registry.maintenance import MaintenanceBoard, Window, until
-from registry.record import decode, seen
+from registry.record import CLOCK_SLACK_MS, decode, seen
 from worker.events import box, wording
 from worker.events.message import Message
 from worker.events.retention import order
@@ -49,6 +50,7 @@ class _News:
     """What the streams brought, and how far they are read with it."""
 
     positions: dict[str, str]
+    mark: bytes
     turns: list[Turn] = field(default_factory=list)
     messages: list[Message] = field(default_factory=list)
     lost: int = 0
@@ -65,6 +67,7 @@ class Gatherer:
     def __init__(self, parts: Parts, rules: Rules, webhooks: Collection[str]) -> None:
         self._parts, self._rules, self._webhooks = parts, rules, webhooks
         self._reached: Mapping[str, str] = {}
+        self._mark = b""
 
     async def gather(self, fenced: Fenced | None = None) -> int:
         """One look; returns the number of messages.
@@ -79,9 +82,7 @@ class Gatherer:
         parts.clock.calibrate(await parts.redis.time(), asked)
         now = parts.clock.now_ms()
         news = await self._read()
-        waiting = cast(
-            "list[bytes]", await parts.redis.zrange(box.OPEN, "-inf", str(now), byscore=True, offset=0, num=LOOKED_AT)
-        )
+        waiting = await self._waiting(now)
         turned_pairs = [turn.pair for turn in news.turns]
         pairs = list(dict.fromkeys([*turned_pairs, *(Pair.parse(name.decode()) for name in waiting)]))
         states = await _remembered(parts, pairs)
@@ -96,18 +97,36 @@ class Gatherer:
             states[pair], more = settled(states[pair], statuses.get(pair), now, rules, muted=pair in muted)
             told += [(pair, what) for what in more]
         incidents = await open_incidents(parts.redis) if told else ()
+        endpoints = await self._endpoints([pair for pair, _ in told]) if incidents else {}
         news.messages = [message for message in news.messages if not _announced(message, windows, now)]
-        news.messages += [wording.news(what, statuses.get(pair), incidents) for pair, what in told]
+        news.messages += [
+            wording.news(what, statuses.get(pair), incidents, endpoints.get(pair, "")) for pair, what in told
+        ]
         await self._write(news, states, now, fenced)
-        self._reached = news.positions
+        self._reached, self._mark = news.positions, news.mark
         return len(news.messages)
+
+    async def _endpoints(self, pairs: Sequence[Pair]) -> dict[Pair, str]:
+        """Where these pairs are checked; an incident elsewhere is none of theirs."""
+        found = await self._parts.schedule.get(pairs)
+        return {scheduled.pair: self._parts.checker.endpoint(scheduled) for scheduled in found if scheduled}
+
+    async def _waiting(self, now: int) -> list[bytes]:
+        """The pairs to look at though they have not turned. What waits longer than anything is of a clock set back."""
+        never = now + self._rules.longest_ms + CLOCK_SLACK_MS
+        async with self._parts.redis.pipeline(transaction=False) as pipe:
+            pipe.zrange(box.OPEN, "-inf", str(now), byscore=True, offset=0, num=LOOKED_AT)
+            pipe.zrange(box.OPEN, str(never), "+inf", byscore=True, offset=0, num=LOOKED_AT)
+            due, astray = cast("list[list[bytes]]", await pipe.execute())
+        return due + astray
 
     async def _read(self) -> _News:
         """What is new in every stream."""
         parts = self._parts
         streams = [*map(keys.events, range(parts.settings.shards)), keys.INCIDENT_LOG]
         read = cast("dict[bytes, bytes]", await parts.redis.hgetall(box.GATHERED))
-        news = _News({stream.decode(): position.decode() for stream, position in read.items()})
+        mark = read.pop(box.MARK, b"")
+        news = _News({stream.decode(): position.decode() for stream, position in read.items()}, mark)
         async with parts.redis.pipeline(transaction=False) as pipe:
             for stream in streams:
                 after = news.positions.get(stream)
@@ -119,9 +138,10 @@ class Gatherer:
             last, here, rows = answers[3 * i : 3 * i + 3]
             _follow(stream, news, last, here, rows, parts.clock.now_ms())
         if not read:
-            news.begins = True
+            news.begins, news.mark = True, uuid4().hex.encode()
             news.messages.append(wording.begun(parts.clock.now_ms()))
-        elif _set_back(read, self._reached):
+        elif mark == self._mark and _set_back(read, self._reached):
+            news.mark = uuid4().hex.encode()
             news.lost += 1
             news.messages.append(wording.set_back(parts.clock.now_ms()))
             log.warning("transitions_lost", set_back=True)
@@ -145,7 +165,9 @@ class Gatherer:
                     pipe.zrem(box.OPEN, str(pair))
                 else:
                     pipe.zadd(box.OPEN, {str(pair): look})
-            pipe.hset(box.GATHERED, mapping=cast("dict[EncodableT, EncodableT]", news.positions))
+            gathered: dict[EncodableT, EncodableT] = {box.MARK: news.mark}
+            gathered.update(news.positions.items())
+            pipe.hset(box.GATHERED, mapping=gathered)
             if news.lost:
                 pipe.hincrby(box.COUNTS, "lost", news.lost)
             await pipe.execute()

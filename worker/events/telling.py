@@ -8,12 +8,14 @@ is told of once, and again when it has settled.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from typing import Any, Self
 
 import msgspec
 
 from registry.health import REASONS, Fault, HealthStatus, Reason, Status
 from registry.ids import Pair
+from registry.record import CLOCK_SLACK_MS
 from registry.settings import Settings
 from worker.events.message import MessageType
 
@@ -29,6 +31,11 @@ class Rules:
     window_ms: int = 600_000
     quiet_ms: int = 300_000
     vendor_ms: int = 10_000
+
+    @property
+    def longest_ms(self) -> int:
+        """After so long every pair that is remembered is looked at again."""
+        return max(self.window_ms, self.quiet_ms, POLL_MS)
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -133,14 +140,18 @@ def settled(
     if muted:
         return state, []
     if state.flapping:
-        if now_ms - max(state.turned_ms, default=0) < rules.quiet_ms or waiting is None:
+        if _ago(max(state.turned_ms, default=0), now_ms) < rules.quiet_ms or waiting is None:
             return state, []
         calm = Telling(told=_worth((waiting.status, waiting.reason)))
         return calm, [(MessageType.SETTLED, waiting, state.told)]
     if waiting is not None and current is not None:
         same = (current.status, current.reason) == (waiting.status, waiting.reason)
         checked = waiting.waits_for_incident or current.consecutive > 1 or current.fault is not Fault.TENANT
-        if same and checked and now_ms - waiting.at_ms >= (rules.vendor_ms if current.fault is Fault.VENDOR else 0):
+        if (
+            same
+            and checked
+            and _ago(waiting.at_ms, now_ms) >= (rules.vendor_ms if current.fault is Fault.VENDOR else 0)
+        ):
             return _tell(state, msgspec.structs.replace(waiting, fault=current.fault))
     return msgspec.structs.replace(state, turned_ms=_recent(state, now_ms, rules)), []
 
@@ -156,7 +167,12 @@ def _worth(seen: tuple[Status, Reason]) -> tuple[Status, Reason] | None:
 
 
 def _recent(state: Telling, now_ms: int, rules: Rules) -> tuple[int, ...]:
-    return tuple([moment for moment in state.turned_ms if now_ms - moment < rules.window_ms])
+    return tuple([moment for moment in state.turned_ms if _ago(moment, now_ms) < rules.window_ms])
+
+
+def _ago(moment_ms: int, now_ms: int) -> float:
+    """Milliseconds since then; endless where it lies ahead, for the clock was set back since."""
+    return now_ms - moment_ms if moment_ms <= now_ms + CLOCK_SLACK_MS else inf
 
 
 def public(turn: Turn, before: tuple[Status, Reason] | None, now: HealthStatus | None) -> dict[str, Any]:

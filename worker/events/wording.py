@@ -7,16 +7,19 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from registry.health import Fault, HealthStatus
-from registry.incidents import Incident
+from registry.incidents import ANYWHERE, Incident
 from worker.events.message import Message, MessageType
 from worker.events.telling import Told, public
 
 
-def news(told: Told, now: HealthStatus | None, incidents: Iterable[Incident]) -> Message:
-    """What is told of a pair: `now` is its verdict, None where that cannot be read; `incidents` are open now."""
+def news(told: Told, now: HealthStatus | None, incidents: Iterable[Incident], endpoint: str) -> Message:
+    """What is told of a pair: `now` is its verdict, None where that cannot be read; `incidents` are open now.
+
+    Only an incident of its own `endpoint`, or of ours, explains it: another may be another tenant's.
+    """
     kind, turn, before = told
     data = public(turn, before, now)
-    cause = next((i for i in incidents if i.kind.fault is turn.fault and _touches(i, turn.connector)), None)
+    cause = next((i for i in incidents if i.kind.fault is turn.fault and i.endpoint in (endpoint, ANYWHERE)), None)
     if cause is not None:
         data["incident"] = cause.id
     text = f"{turn.tenant} {turn.connector}: {turn.status.value}, {turn.reason.value}. {data['action']}".rstrip()
@@ -33,10 +36,6 @@ def news(told: Told, now: HealthStatus | None, incidents: Iterable[Incident]) ->
         turn.fault,
         explained=cause is not None,
     )
-
-
-def _touches(incident: Incident, connector: str) -> bool:
-    return incident.endpoint.partition("|")[0] in (connector, "*")
 
 
 def incident(entry: bytes, fields: Mapping[bytes, bytes]) -> Message:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -13,7 +13,8 @@ from starlette.responses import Response
 from registry.errors import NotConfigured
 from registry.health import HealthStatus, Reason, Status, StepStatus
 from registry.history import History
-from registry.incidents import Incident
+from registry.ids import Pair
+from registry.incidents import ANYWHERE, Incident
 from registry.maintenance import Window
 from registry.roles import Right
 from registry.stores import StoredConfig
@@ -123,18 +124,20 @@ async def check(request: Request, connector: ConnectorPath, of: Checking) -> Res
 
 async def _cards(site: Site, of: OfTenant, found: Mapping[str, HealthStatus]) -> list[Card]:
     names, everything = list(found), of.caller.grant.tenant is None
+    scheduled = await site.parts.schedule.get([Pair(name, of.tenant) for name in names]) if everything else []
+    endpoints = {one.pair.connector: site.parts.checker.endpoint(one) for one in scheduled if one}
     histories, services, incidents = await asyncio.gather(
         site.parts.cache.histories(of.tenant, names), site.registry.health_check_all(), opened(site)
     )
     cards = [
-        _card(site, status, histories[name], services.get(name), incidents if everything else ())
+        _card(site, status, histories[name], services.get(name), _own(status, incidents, endpoints.get(name)))
         for name, status in found.items()
     ]
     return sorted(cards, key=lambda card: (RANKED.index(card.status.status), card.name))
 
 
 def _card(
-    site: Site, status: HealthStatus, history: History, service: HealthStatus | None, incidents: Sequence[Incident]
+    site: Site, status: HealthStatus, history: History, service: HealthStatus | None, incident: Incident | None
 ) -> Card:
     now, quota, ends = site.parts.clock.now_ms(), status.quota, status.credential_expires_ms
     days = (ends - now) // 86_400_000 if ends is not None else None
@@ -149,15 +152,15 @@ def _card(
         expiry_bar=bar(days, EXPIRY_DAYS) if days is not None else None,
         expiry_days=days,
         service=service if asked else None,
-        incident=_incident(status, incidents),
+        incident=incident,
     )
 
 
-def _incident(status: HealthStatus, incidents: Sequence[Incident]) -> Incident | None:
-    """The open incident that this pair may be part of: of its connector, or our own."""
-    if status.status is Status.HEALTHY:
+def _own(status: HealthStatus, incidents: Iterable[Incident], endpoint: str | None) -> Incident | None:
+    """The open incident that this pair may be part of: at its endpoint (None: the reader may not know), or our own."""
+    if status.status is Status.HEALTHY or endpoint is None:
         return None
-    return next((one for one in incidents if one.endpoint.partition("|")[0] in (status.connector, "*")), None)
+    return next((one for one in incidents if one.endpoint in (endpoint, ANYWHERE)), None)
 
 
 def _steps(status: HealthStatus) -> list[StepBar]:
