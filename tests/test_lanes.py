@@ -34,7 +34,7 @@ class Vendors:
     """Hosts: ``dead`` never answers, ``slow`` takes longer than a batch waits, any other answers."""
 
     def __init__(self, places: int, patience: float = LONG) -> None:
-        self.hosts = Hosts(places, patience)
+        self.hosts = Hosts(places, patience, LONG)
         self.revived = asyncio.Event()
 
     async def check(self, task: Task, endpoint: str) -> Found:
@@ -122,7 +122,7 @@ async def test_a_host_that_needs_longer_than_a_batch_waits_is_no_host_that_hangs
 
 @pytest.mark.parametrize("reason", [Reason.MISCONFIGURED, Reason.SECRET_UNAVAILABLE, Reason.MONITOR_ERROR])
 async def test_what_ends_without_having_asked_a_host_is_no_answer_of_it(reason: Reason) -> None:
-    hosts = Hosts(2, LONG)
+    hosts = Hosts(2, LONG, LONG)
 
     async def check(task: Task, endpoint: str) -> Found:
         return Outcome(task, Verdict(Reason.TIMEOUT, Fault.NONE, 0), endpoint)
@@ -162,7 +162,7 @@ def freed(places: Places, began: float, *, answered: bool | None) -> None:
 
 
 async def test_deadlines_that_free_places_are_no_answers(clock: Clock) -> None:
-    places = Places(3, 2.0)
+    places = Places(3, 2.0, 8.0)
     began = [await taken(places) for _ in range(3)]
     clock.now += 2.5
     assert places.room == 0
@@ -179,7 +179,7 @@ async def test_deadlines_that_free_places_are_no_answers(clock: Clock) -> None:
 
 async def test_deadlines_here_and_there_make_no_host_silent(clock: Clock) -> None:
     """Of one tenant's checks, at a host that answers all others."""
-    places = Places(FEW + 1, 2.0)
+    places = Places(FEW + 1, 2.0, 8.0)
     for _ in range(FEW):
         began = await taken(places)
         clock.now += 10.0
@@ -191,7 +191,7 @@ async def test_deadlines_here_and_there_make_no_host_silent(clock: Clock) -> Non
 
 
 async def test_a_slow_host_is_given_twice_the_time_it_took(clock: Clock) -> None:
-    places = Places(1, 2.0)
+    places = Places(1, 2.0, 8.0)
     began, rooms = await taken(places), list[int | None]()
     for seconds in (3.0, 5.0, 1.5):
         clock.now += seconds
@@ -202,8 +202,18 @@ async def test_a_slow_host_is_given_twice_the_time_it_took(clock: Clock) -> None
     assert rooms == [0, None, 0]
 
 
+async def test_but_not_so_long_that_its_deadlines_come_first(clock: Clock) -> None:
+    places = Places(1, 2.0, 5.0)
+    began = await taken(places)
+    clock.now += 9.0
+    freed(places, began, answered=True)
+    await taken(places)
+    clock.now += 5.5
+    assert places.room == 0
+
+
 async def test_what_is_not_to_be_remembered_is_forgotten() -> None:
-    hosts = Hosts(1, LONG)
+    hosts = Hosts(1, LONG, LONG)
     for name in ("idle", "silent", "busy"):
         assert hosts[name] is hosts[name]
     for _ in range(FEW):
@@ -225,7 +235,7 @@ async def test_what_is_not_to_be_remembered_is_forgotten() -> None:
 
 
 async def test_a_lane_that_never_took_a_step_is_forgotten_too() -> None:
-    hosts = Hosts(1, LONG)
+    hosts = Hosts(1, LONG, LONG)
 
     async def check(task: Task, endpoint: str) -> Found:
         return answer(task, endpoint)

@@ -93,7 +93,7 @@ async def _catch_up(parts: Parts, stopped_ms: int) -> None:
 
 
 def _bounded(wanted: Mapping[str, int]) -> Mapping[str, int]:
-    """The same, but no more than `TICK_MOST` in all."""
+    """The same, but no more than about `TICK_MOST` in all; some of each."""
     scale = TICK_MOST / max(TICK_MOST, sum(wanted.values()))
     return {name: ceil(pairs * scale) for name, pairs in wanted.items()}  # nobody's one pair waits for all others'
 

@@ -49,9 +49,11 @@ class Monitor:
     """
 
     def __init__(self, parts: Parts) -> None:
-        self._parts, self._patience = parts, parts.settings.batch_patience
-        self._most = max(RUNNING_MOST, parts.settings.batch_size)
-        self._pace, self._hosts = Pace.of(parts.settings), Hosts(parts.settings.host_concurrency, self._patience)
+        settings = parts.settings
+        self._parts, self._patience = parts, settings.batch_patience
+        self._most = max(RUNNING_MOST, settings.batch_size)
+        self._pace = Pace.of(settings)
+        self._hosts = Hosts(settings.host_concurrency, self._patience, settings.check_timeout / 2)
         self._running, self._behind = Counter[str](), set[asyncio.Task[None]]()
         self.lags = Lags()
 

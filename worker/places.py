@@ -14,23 +14,24 @@ class Places:
     """So many checks run at a host at a time; whoever holds `gate` has a place. Belongs to one event loop.
 
     A host is silent when as many checks in a row as it has places (`FEW` at least) came to no answer before their
-    deadlines. A host hangs when all its places are taken and none was freed by an answer for `patience` seconds, or
-    twice as long as its last answer took: whoever waits for one then waits for the deadlines of others, and there is no
-    sense in it. At a silent host that is so from the first check on; at any other the time counts from when a check
-    began.
+    deadlines. A host hangs when all its places are taken and none was freed by an answer for `patience` seconds, or for
+    twice as long as its last answer took (`longest` at most): whoever waits for one then waits for the deadlines of
+    others, and there is no sense in it. At a silent host that is so from the first check on; at any other the time
+    counts from when a check began.
 
     `lanes` is how many lanes lead here: none of them may find itself at a host that was forgotten.
     """
 
-    def __init__(self, many: int, patience: float) -> None:
+    def __init__(self, many: int, patience: float, longest: float) -> None:
         self.many, self.gate, self.lanes = many, asyncio.Semaphore(many), 0
-        self._patience, self._moved, self._took = patience, steady(), 0.0
+        self._patience, self._longest, self._moved, self._took = patience, longest, steady(), 0.0
         self._running = self._unanswered = 0
 
     @property
     def hang(self) -> bool:
         """Will no place be free soon?"""
-        return self.gate.locked() and steady() - self._moved > max(self._patience, 2 * self._took)
+        given = max(self._patience, min(2 * self._took, self._longest))
+        return self.gate.locked() and steady() - self._moved > given
 
     @property
     def room(self) -> int | None:
@@ -70,17 +71,17 @@ class Hosts:
 
     Args:
         many: the places of each.
-        patience: see `Places`.
+        patience: see `Places`, as for `longest`.
     """
 
-    def __init__(self, many: int, patience: float) -> None:
-        self._many, self._patience = many, patience
+    def __init__(self, many: int, patience: float, longest: float) -> None:
+        self._many, self._patience, self._longest = many, patience, longest
         self._places: dict[str, Places] = {}
 
     def __getitem__(self, endpoint: str) -> Places:
         places = self._places.get(endpoint)
         if places is None:
-            places = self._places[endpoint] = Places(self._many, self._patience)
+            places = self._places[endpoint] = Places(self._many, self._patience, self._longest)
         return places
 
     def __len__(self) -> int:

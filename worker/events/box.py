@@ -20,8 +20,8 @@ OPEN = f"{PREFIX}:{{out}}:open"
 GATHERED = f"{PREFIX}:{{out}}:gathered"
 """Hash: stream → the last entry that is in the outbox."""
 
-MARK = b"mark"
-"""The field of `GATHERED` that tells one life of what is remembered from the next."""
+MARK = f"{PREFIX}:{{out}}:mark"
+"""What tells one life of what is remembered from the next."""
 
 SENT = f"{PREFIX}:{{out}}:sent"
 """Hash: webhook → the last message it is done with."""

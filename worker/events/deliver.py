@@ -20,7 +20,6 @@ import structlog
 from redis.exceptions import WatchError
 from redis.typing import EncodableT
 
-from registry import keys
 from registry.bootstrap import Parts
 from registry.connection import AWAY
 from registry.lease import Lease
@@ -28,6 +27,7 @@ from worker.events import box
 from worker.events.message import Message, cloudevent, slack
 from worker.events.retention import order
 from worker.events.signing import signed_headers
+from worker.events.standing import asked_ago
 from worker.events.webhooks import Webhook
 
 if TYPE_CHECKING:
@@ -224,22 +224,18 @@ class Deliverer:
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:  # ValueError: no such name can be
             return Attempt(delivered=False, told=type(error).__name__)
 
-    async def _is_gone(self, name: str) -> bool:
-        """Has no process sent to this webhook for long? One with a newer file may have it that this one has not."""
-        asked_ms = int(cast("bytes | None", await self._parts.redis.hget(keys.lease(f"webhook:{name}"), "at")) or 0)
-        return abs(self._parts.clock.now_ms() - asked_ms) > GONE_MS
-
     async def _trim(self) -> None:
         """Forget messages that every webhook is done with, and webhooks that are not there any more."""
         redis = self._parts.redis
         found = cast("dict[bytes, bytes]", await redis.hgetall(box.SENT))
         sent = {name.decode(): position.decode() for name, position in found.items()}
         for name in sent.keys() - self._webhooks.keys():
-            if await self._is_gone(name):
+            if await asked_ago(self._parts, name) > GONE_MS:
+                del sent[name]
                 await redis.hdel(box.SENT, name)
                 await redis.delete(box.attempts(name))
         if self._webhooks and all(name in sent for name in self._webhooks):
-            slowest = min((sent[name] for name in self._webhooks), key=order)
+            slowest = min(sent.values(), key=order)  # also of those that only a newer file has
             await redis.xtrim(box.OUTBOX, minid=slowest, approximate=True)
 
 

@@ -67,7 +67,7 @@ class Gatherer:
     def __init__(self, parts: Parts, rules: Rules, webhooks: Collection[str]) -> None:
         self._parts, self._rules, self._webhooks = parts, rules, webhooks
         self._reached: Mapping[str, str] = {}
-        self._mark = b""
+        self._marks = {b""}
 
     async def gather(self, fenced: Fenced | None = None) -> int:
         """One look; returns the number of messages.
@@ -103,7 +103,8 @@ class Gatherer:
             wording.news(what, statuses.get(pair), incidents, endpoints.get(pair, "")) for pair, what in told
         ]
         await self._write(news, states, now, fenced)
-        self._reached, self._mark = news.positions, news.mark
+        self._reached = news.positions
+        self._marks.add(news.mark)
         return len(news.messages)
 
     async def _endpoints(self, pairs: Sequence[Pair]) -> dict[Pair, str]:
@@ -125,7 +126,7 @@ class Gatherer:
         parts = self._parts
         streams = [*map(keys.events, range(parts.settings.shards)), keys.INCIDENT_LOG]
         read = cast("dict[bytes, bytes]", await parts.redis.hgetall(box.GATHERED))
-        mark = read.pop(box.MARK, b"")
+        mark = cast("bytes | None", await parts.redis.get(box.MARK)) or b""
         news = _News({stream.decode(): position.decode() for stream, position in read.items()}, mark)
         async with parts.redis.pipeline(transaction=False) as pipe:
             for stream in streams:
@@ -140,7 +141,7 @@ class Gatherer:
         if not read:
             news.begins, news.mark = True, uuid4().hex.encode()
             news.messages.append(wording.begun(parts.clock.now_ms()))
-        elif mark == self._mark and _set_back(read, self._reached):
+        elif mark in self._marks and _set_back(read, self._reached):
             news.mark = uuid4().hex.encode()
             news.lost += 1
             news.messages.append(wording.set_back(parts.clock.now_ms()))
@@ -165,9 +166,8 @@ class Gatherer:
                     pipe.zrem(box.OPEN, str(pair))
                 else:
                     pipe.zadd(box.OPEN, {str(pair): look})
-            gathered: dict[EncodableT, EncodableT] = {box.MARK: news.mark}
-            gathered.update(news.positions.items())
-            pipe.hset(box.GATHERED, mapping=gathered)
+            pipe.hset(box.GATHERED, mapping=cast("dict[EncodableT, EncodableT]", news.positions))
+            pipe.set(box.MARK, news.mark)
             if news.lost:
                 pipe.hincrby(box.COUNTS, "lost", news.lost)
             await pipe.execute()

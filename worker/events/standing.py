@@ -8,10 +8,14 @@ from typing import cast
 
 import msgspec
 
+from registry import keys
 from registry.bootstrap import Parts
 from registry.health import rfc3339
 from worker.events import box
 from worker.events.message import Message
+
+ASKED_MS = 300_000
+"""A webhook that no process wanted to send to for so long stands nowhere: it was taken out of the file."""
 
 _Rows = list[tuple[bytes, dict[bytes, bytes]]]
 
@@ -49,9 +53,10 @@ class Letter:
 
 
 async def standings(parts: Parts, webhooks: Iterable[str] | None = None) -> list[Standing]:
-    """How the named webhooks stand, or all that were ever sent to and are still there; few and small round trips."""
+    """How the named webhooks stand, or all that are sent to; few and small round trips."""
     if webhooks is None:
-        webhooks = [name.decode() for name in cast("list[bytes]", await parts.redis.hkeys(box.SENT))]
+        kept = [name.decode() for name in cast("list[bytes]", await parts.redis.hkeys(box.SENT))]
+        webhooks = [name for name in kept if await asked_ago(parts, name) < ASKED_MS]
     names = sorted(webhooks)
     async with parts.redis.pipeline(transaction=False) as pipe:
         pipe.hgetall(box.SENT)
@@ -73,6 +78,12 @@ async def standings(parts: Parts, webhooks: Iterable[str] | None = None) -> list
         )
         for name, rows, tried in zip(names, waiting, tries, strict=True)
     ]
+
+
+async def asked_ago(parts: Parts, webhook: str) -> int:
+    """Milliseconds since any process wanted to send to it, be it one with a newer file than this one's."""
+    asked_ms = int(cast("bytes | None", await parts.redis.hget(keys.lease(f"webhook:{webhook}"), "at")) or 0)
+    return abs(parts.clock.now_ms() - asked_ms)
 
 
 async def lost(parts: Parts) -> int:
