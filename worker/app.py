@@ -37,6 +37,10 @@ FORGOTTEN_MS = 60_000
 """A check process that has not been heard of for so long is taken from the list of those alive."""
 
 settings: Settings = load_settings()
+
+PUBLISH_LIMIT = max(30.0, min(2 * settings.publish_every, 1_800.0))
+"""Seconds one publish may take: as long as its lease lasts, for a million pairs take longer than any other task."""
+
 app = Celery("connectors", include=["worker.tasks"])
 app.conf.update(
     broker_url=settings.broker_url,
@@ -60,6 +64,7 @@ app.conf.update(
     task_acks_late=False,  # the next tick is the retry
     task_soft_time_limit=30,
     task_time_limit=40,
+    task_annotations={"publish": {"soft_time_limit": PUBLISH_LIMIT, "time_limit": PUBLISH_LIMIT + 10}},
     task_default_queue="dispatch",
     task_routes={
         "check_batch": {"queue": "checks"},
