@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Annotated, NamedTuple, TypeVar, cast
 
+import msgspec
 from pydantic import FailFast, TypeAdapter, ValidationError
 
 from registry import keys
@@ -228,5 +230,9 @@ async def keep(redis: Redis, reports: Collection[StatusReport], ttl: float) -> N
 async def status_reports(redis: Redis) -> dict[str, StatusReport]:
     """What the pages said last, by connector; nothing is kept for long."""
     wires = cast("Mapping[bytes, bytes]", await redis.hgetall(keys.STATUS_PAGES))
-    reports = (StatusReport(**json.loads(wire)) for wire in wires.values())
-    return {report.connector: report for report in reports}
+    found: dict[str, StatusReport] = {}
+    for wire in wires.values():
+        with suppress(msgspec.DecodeError):  # of another version
+            report = msgspec.json.decode(wire, type=StatusReport)
+            found[report.connector] = report
+    return found

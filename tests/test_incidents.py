@@ -1,3 +1,4 @@
+import json
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
@@ -11,10 +12,11 @@ from registry.bootstrap import Parts, assemble
 from registry.canary import Canary
 from registry.health import REASONS, Fault, Reason, Status, Verdict
 from registry.ids import SYSTEM, Pair
-from registry.incidents import Incident, IncidentKind, attribute, open_incidents, ours
+from registry.incidents import Incident, IncidentKind, attribute, dump, open_incidents, ours
 from registry.record import Kind, Record
 from registry.recording import Outcome
 from registry.settings import Settings
+from registry.status_pages import status_reports
 from registry.tally import BUCKET_MS, Ending, Tally, ending
 from tests.plugin import Plugin, plugin_config
 from tests.test_schedule import CONFIG
@@ -227,6 +229,19 @@ async def test_recorded_checks_become_an_incident_and_its_end_is_told(parts: Par
     assert await open_incidents(parts.redis) == []
     told = str(await parts.redis.xrange(keys.INCIDENT_LOG))
     assert told.index("opened") < told.index("closed")
+
+
+async def test_what_another_version_says_of_incidents_and_status_pages_stops_no_check(parts: Parts) -> None:
+    await recorded(parts, GITHUB, Reason.VENDOR_ERROR, 8)
+    (incident,) = await detect(parts)
+    known = json.loads(dump(incident))
+    await parts.redis.hset(keys.INCIDENTS, "more", json.dumps(known | {"of_tomorrow": 1}))
+    await parts.redis.hset(keys.INCIDENTS, "other", json.dumps(known | {"kind": "of_tomorrow"}))
+    assert await open_incidents(parts.redis) == [incident, incident]
+    page = {"connector": "github", "ok": True, "summary": "fine", "url": "https://x.example", "read_ms": 1}
+    rows = {"github": page | {"of_tomorrow": 1}, "slack": {"connector": "slack"}}
+    await parts.redis.hset(keys.STATUS_PAGES, mapping={name: json.dumps(row) for name, row in rows.items()})
+    assert list(await status_reports(parts.redis)) == ["github"]
 
 
 async def test_a_vendor_whose_service_check_fails_has_an_incident(settings: Settings) -> None:
