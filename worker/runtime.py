@@ -11,14 +11,19 @@ import asyncio
 import gc
 import os
 import threading
+import traceback
 from collections.abc import Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
+
+import structlog
 
 from registry.bootstrap import Parts, assemble
 from registry.settings import Settings
 
 T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
 
 COLLECT_AFTER = 20_000
 """Objects made (and not ended) between two looks for cycles; checks make few cycles, and a batch's objects live on."""
@@ -52,8 +57,17 @@ class Runtime:
             raise
 
     def start(self, work: Coroutine[object, object, object]) -> None:
-        """Run a coroutine beside everything else, until it ends or the runtime is closed."""
-        asyncio.run_coroutine_threadsafe(work, self._loop)
+        """Run a coroutine beside everything else, until it ends or the runtime is closed; that it breaks is logged."""
+        name = getattr(work, "__qualname__", "")
+
+        def ended(future: Future[object]) -> None:
+            if not future.cancelled() and (error := future.exception()):
+                at = traceback.extract_tb(error.__traceback__)[-1]  # its words may hold a secret
+                log.error(
+                    "background_work_broke", work=name, error=type(error).__name__, where=f"{at.name}:{at.lineno}"
+                )
+
+        asyncio.run_coroutine_threadsafe(work, self._loop).add_done_callback(ended)
 
     def close(self, *first: Callable[[], Coroutine[object, object, None]]) -> None:
         """Run the coroutines `first`, close the parts, end the loop and its thread."""
