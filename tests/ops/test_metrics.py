@@ -13,6 +13,7 @@ from registry.health import Quota, Reason, Verdict
 from registry.ids import Pair
 from registry.incidents import Incident, IncidentKind, dump
 from registry.keys import INCIDENTS, PLATFORM
+from registry.lease import Lease
 from registry.recording import Outcome
 from registry.settings import Settings
 from tests.test_schedule import enter
@@ -38,6 +39,7 @@ async def exposed(settings: Settings) -> AsyncIterator[list[Metric]]:
     incident = Incident(IncidentKind.OUTAGE, "github|api.github.com", 1, 1, 5, "no usable answer")
     await parts.redis.hset(INCIDENTS, incident.id, dump(incident))
     await parts.redis.hset(box.SENT, "ops", "0-0")
+    await Lease(parts.redis, "webhook:ops", "test").hold(60)
     now = parts.clock.now_ms()
     await parts.maintenance.add(actor="ann", starts_ms=now, ends_ms=now + 60_000, tenant="acme")
     yield list((await exposition(parts)).collect())
