@@ -23,6 +23,7 @@ import psutil
 from pydantic import SecretStr
 
 from benchmarks.figures import Figure, run
+from benchmarks.settings import Settings
 from benchmarks.stack import KEY, Stack
 from benchmarks.synthetic import assembled, redis_server
 from benchmarks.targets import Target, free_port, listening, nginx
@@ -36,7 +37,6 @@ from registry.recording import Outcome
 from registry.roles import Role
 from registry.schedule import Entry
 from registry.secrets.encrypted import EncryptedSecrets
-from registry.settings import Settings
 from worker.demo.tenants import CONNECTORS
 
 INTERVAL = 10

@@ -33,6 +33,7 @@ from pydantic import SecretStr
 from redis import Redis
 
 from benchmarks.figures import Figure, run
+from benchmarks.settings import Settings
 from benchmarks.synthetic import assembled, redis_server
 from benchmarks.targets import PATH, Target, blackbox, demo_vendors, nginx, token
 from registry import keys
@@ -41,7 +42,6 @@ from registry.connector import ConnectorConfig
 from registry.ids import Pair
 from registry.schedule import Entry
 from registry.secrets.encrypted import EncryptedSecrets
-from registry.settings import Settings
 from worker.batch import batched
 
 ROOT = Path(__file__).parent.parent

@@ -27,13 +27,13 @@ import structlog
 
 from benchmarks import synthetic
 from benchmarks.figures import Figure, run
+from benchmarks.settings import Settings
 from registry import keys
 from registry.bootstrap import Parts, assemble
 from registry.check import CheckSession
 from registry.connector import ConnectorConfig, ConnectorMetadata
 from registry.ids import Pair, encoded
 from registry.schedule import Entry
-from registry.settings import Settings
 from worker.batch import Batch
 from worker.dispatch import dispatch
 from worker.incidents import detect

@@ -11,6 +11,7 @@ import time
 from typing import NamedTuple
 
 from benchmarks.figures import Figure, run
+from benchmarks.settings import Settings
 from benchmarks.synthetic import CONNECTORS, enter, pairs, redis_server, verdict
 from registry.bootstrap import assemble
 from registry.clock import SharedClock
@@ -18,7 +19,6 @@ from registry.ids import Pair
 from registry.record import Record
 from registry.recording import Outcome, Recorder
 from registry.schedule import Scheduled, Task
-from registry.settings import Settings
 
 BUDGET = 1_024
 BATCH = 100

@@ -23,11 +23,11 @@ import structlog
 from benchmarks import synthetic
 from benchmarks.figures import Figure, run
 from benchmarks.growth import CONFIG, Still
+from benchmarks.settings import Settings
 from registry import keys
 from registry.bootstrap import Parts
 from registry.clock import steady
 from registry.ids import Pair, encoded
-from registry.settings import Settings
 from worker.batch import Batch
 from worker.dispatch import STOP_MS, dispatch
 from worker.flight import unsent

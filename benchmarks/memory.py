@@ -27,12 +27,12 @@ from pydantic import SecretStr
 
 from benchmarks import synthetic
 from benchmarks.figures import Figure, run
+from benchmarks.settings import Settings
 from registry.bootstrap import Parts, assemble
 from registry.check import CheckSession
 from registry.connector import ConnectorConfig, ConnectorMetadata
 from registry.ids import Pair, encoded
 from registry.schedule import Entry
-from registry.settings import Settings
 from registry.tokens import Token
 from worker.monitor import Monitor
 

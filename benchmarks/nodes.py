@@ -18,11 +18,11 @@ import structlog
 
 from benchmarks import synthetic
 from benchmarks.figures import Figure, run
+from benchmarks.settings import Settings
 from registry import keys
 from registry.bootstrap import Parts
 from registry.ids import Pair
 from registry.schedule import Claim
-from registry.settings import Settings
 from worker.batch import Batch, batched
 from worker.demo.tenants import demo_tenants
 from worker.monitor import Monitor

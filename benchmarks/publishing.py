@@ -23,9 +23,9 @@ from urllib.error import URLError
 from benchmarks import synthetic
 from benchmarks.figures import Figure, run
 from benchmarks.servers import program
+from benchmarks.settings import Settings
 from registry import keys
 from registry.bootstrap import Parts, assemble
-from registry.settings import Settings
 from worker.housekeeping import publish
 
 GOAL = 5.0

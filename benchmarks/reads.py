@@ -18,7 +18,8 @@ from pathlib import Path
 
 from benchmarks.figures import Figure, run
 from benchmarks.servers import redis_program
-from registry import ConnectorRegistry, HealthView, Settings, keys
+from benchmarks.settings import Settings
+from registry import ConnectorRegistry, HealthView, keys
 from registry.bootstrap import assemble
 from registry.connection import connect, connect_sync
 from registry.connector import Connector, ConnectorConfig

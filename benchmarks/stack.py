@@ -20,10 +20,10 @@ import aiohttp
 import psutil
 
 from benchmarks.servers import redis_program
+from benchmarks.settings import Settings
 from registry.bootstrap import Parts, assemble
 from registry.health import HealthStatus
 from registry.ids import Pair
-from registry.settings import Settings
 from worker.demo.tenants import CONNECTORS, demo_tenants
 from worker.local.processes import APPLICATION
 

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import redis
 
@@ -26,8 +26,10 @@ from registry.ids import Pair
 from registry.pace import spread
 from registry.recording import Outcome
 from registry.schedule import Claim, Entry, Scheduled, Task
-from registry.settings import Settings
 from worker.batch import Batch
+
+if TYPE_CHECKING:
+    from registry.settings import Settings
 
 CONNECTORS = ("github", "gitlab", "linear", "slack", "vertex")
 PAGE = 500

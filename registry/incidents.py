@@ -71,6 +71,10 @@ class Incident:
         """One open incident an endpoint and kind."""
         return f"{self.kind.value}:{self.endpoint}"
 
+    def concerns(self, endpoint: str) -> bool:
+        """May it explain what is seen at `endpoint`? Only if it is there, or ours: another may be another tenant's."""
+        return self.endpoint in (endpoint, ANYWHERE)
+
     def as_dict(self) -> dict[str, object]:
         """The public form, with RFC 3339 times."""
         times = {"started": rfc3339(self.started_ms), "seen": rfc3339(self.seen_ms)}

@@ -16,7 +16,9 @@ from rich.console import Console
 from benchmarks.__main__ import LISTED, PAGE, STUDIES, Measured, page
 from benchmarks.figures import Figure, machine, median_of, table
 from benchmarks.goals import GOALS
+from benchmarks.settings import Settings
 from benchmarks.targets import PATH, demo_vendors, token
+from registry import settings as registered
 
 HERE = Path(__file__).parent.parent / "benchmarks"
 
@@ -31,6 +33,20 @@ def test_a_listed_benchmark_tells_its_figures(name: str) -> None:
     module = import_module(f"benchmarks.{name}")
     assert callable(module.figures)
     assert module.__doc__
+
+
+@pytest.mark.parametrize("module", sorted(file.stem for file in HERE.glob("[a-z]*.py")))
+def test_no_benchmark_takes_settings_from_what_ran_in_its_directory(module: str) -> None:
+    found = vars(import_module(f"benchmarks.{module}"))
+    assert registered.Settings not in found.values(), "import benchmarks.settings.Settings"
+
+
+def test_settings_of_a_benchmark_are_the_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".run").mkdir()
+    (tmp_path / ".run" / "env").write_text("CHECK_INTERVAL=7\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert registered.Settings().check_interval == 7
+    assert Settings.model_validate({"shards": 4}).check_interval == 60
 
 
 async def test_the_demo_vendors_are_a_target_plain_and_by_tls() -> None:

@@ -229,8 +229,9 @@ class Deliverer:
         redis = self._parts.redis
         found = cast("dict[bytes, bytes]", await redis.hgetall(box.SENT))
         sent = {name.decode(): position.decode() for name, position in found.items()}
-        for name in sent.keys() - self._webhooks.keys():
-            if await asked_ago(self._parts, name) > GONE_MS:
+        others = sent.keys() - self._webhooks.keys()
+        for name, ago_ms in (await asked_ago(self._parts, others)).items():
+            if ago_ms > GONE_MS:
                 del sent[name]
                 await redis.hdel(box.SENT, name)
                 await redis.delete(box.attempts(name))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
 from typing import cast
 
@@ -53,10 +53,10 @@ class Letter:
 
 
 async def standings(parts: Parts, webhooks: Iterable[str] | None = None) -> list[Standing]:
-    """How the named webhooks stand, or all that are sent to; few and small round trips."""
+    """How the named webhooks stand, or all that are sent to; a few round trips, however many they are."""
     if webhooks is None:
         kept = [name.decode() for name in cast("list[bytes]", await parts.redis.hkeys(box.SENT))]
-        webhooks = [name for name in kept if await asked_ago(parts, name) < ASKED_MS]
+        webhooks = [name for name, ago_ms in (await asked_ago(parts, kept)).items() if ago_ms < ASKED_MS]
     names = sorted(webhooks)
     async with parts.redis.pipeline(transaction=False) as pipe:
         pipe.hgetall(box.SENT)
@@ -80,10 +80,14 @@ async def standings(parts: Parts, webhooks: Iterable[str] | None = None) -> list
     ]
 
 
-async def asked_ago(parts: Parts, webhook: str) -> int:
-    """Milliseconds since any process wanted to send to it, be it one with a newer file than this one's."""
-    asked_ms = int(cast("bytes | None", await parts.redis.hget(keys.lease(f"webhook:{webhook}"), "at")) or 0)
-    return abs(parts.clock.now_ms() - asked_ms)
+async def asked_ago(parts: Parts, webhooks: Collection[str]) -> dict[str, int]:
+    """Milliseconds since any process wanted to send to each, be it one with a newer file than this one's."""
+    async with parts.redis.pipeline(transaction=False) as pipe:
+        for name in webhooks:
+            pipe.hget(keys.lease(f"webhook:{name}"), "at")
+        asked = cast("list[bytes | None]", await pipe.execute())
+    now_ms = parts.clock.now_ms()
+    return {name: abs(now_ms - int(at_ms or 0)) for name, at_ms in zip(webhooks, asked, strict=True)}
 
 
 async def lost(parts: Parts) -> int:

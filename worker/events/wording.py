@@ -7,19 +7,19 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from registry.health import Fault, HealthStatus
-from registry.incidents import ANYWHERE, Incident
+from registry.incidents import Incident
 from worker.events.message import Message, MessageType
 from worker.events.telling import Told, public
 
 
 def news(told: Told, now: HealthStatus | None, incidents: Iterable[Incident], endpoint: str) -> Message:
-    """What is told of a pair: `now` is its verdict, None where that cannot be read; `incidents` are open now.
+    """What is told of a pair: `now` is its verdict, None where that cannot be read.
 
-    Only an incident of its own `endpoint`, or of ours, explains it: another may be another tenant's.
+    Of the `incidents`, which are open now, one that concerns its `endpoint` explains it.
     """
     kind, turn, before = told
     data = public(turn, before, now)
-    cause = next((i for i in incidents if i.kind.fault is turn.fault and i.endpoint in (endpoint, ANYWHERE)), None)
+    cause = next((i for i in incidents if i.kind.fault is turn.fault and i.concerns(endpoint)), None)
     if cause is not None:
         data["incident"] = cause.id
     text = f"{turn.tenant} {turn.connector}: {turn.status.value}, {turn.reason.value}. {data['action']}".rstrip()

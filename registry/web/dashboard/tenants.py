@@ -14,7 +14,7 @@ from registry.errors import NotConfigured
 from registry.health import HealthStatus, Reason, Status, StepStatus
 from registry.history import History
 from registry.ids import Pair
-from registry.incidents import ANYWHERE, Incident
+from registry.incidents import Incident
 from registry.maintenance import Window
 from registry.roles import Right
 from registry.stores import StoredConfig
@@ -157,10 +157,10 @@ def _card(
 
 
 def _own(status: HealthStatus, incidents: Iterable[Incident], endpoint: str | None) -> Incident | None:
-    """The open incident that this pair may be part of: at its endpoint (None: the reader may not know), or our own."""
+    """The open incident that this pair may be part of; `endpoint` is None where the reader may not know it."""
     if status.status is Status.HEALTHY or endpoint is None:
         return None
-    return next((one for one in incidents if one.endpoint in (endpoint, ANYWHERE)), None)
+    return next((one for one in incidents if one.concerns(endpoint)), None)
 
 
 def _steps(status: HealthStatus) -> list[StepBar]:
