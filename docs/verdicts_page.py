@@ -19,7 +19,8 @@ What a check can conclude, from what, and what to do then. Generated from the ta
 `registry/http.py`, `registry/classify.py` and `registry/connectors/` by `make docs`.
 
 In every table of rules the first row that fits counts, and every condition in it must hold. `message` and `header` are
-patterns, whatever the case. An HTML page is no answer of an API: only rows that say so fit one.
+patterns, whatever the case. An HTML page, or a refusal (401, 403) in other words than JSON, is no answer of an API: only rows
+that say so fit one.
 """
 
 
@@ -83,7 +84,7 @@ def _rules(rules: Iterable[Rule]) -> Iterator[str]:
         codes = ", ".join(f"`{code}`" for code in rule.code)
         message = f"`{rule.message}`" if rule.message else ""
         header = f"`{rule.header[0]}`: `{rule.header[1]}`" if rule.header else ""
-        says = f"{rule.says} (HTML pages too)" if rule.page else rule.says
+        says = f"{rule.says} (pages too)" if rule.page else rule.says
         fault = rule.fault or REASONS[rule.reason].fault
         where = f"[{rule.doc.split('/')[2]}]({rule.doc})"
         yield _row(_numbers(rule.status), codes, message, header, f"`{rule.reason}`", fault, says, where)

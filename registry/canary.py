@@ -44,7 +44,8 @@ class Canary:
             # A session of its own: a kept connection would hide that new ones cannot be made.
             async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url) as answer:
                 self._alive = answer.status < 500
-        except (aiohttp.ClientError, OSError, TimeoutError):
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError):  # ValueError: no such name can be
             self._alive = False
-        self._asked, self._asking = steady(), None
+        finally:
+            self._asked, self._asking = steady(), None
         return self._alive

@@ -38,13 +38,16 @@ TELL_EVERY = 60.0
 SOON = 0.01
 """Seconds of preparation that are not worth setting the deadline anew for."""
 
+LAG = 0.5
+"""Seconds by which a deadline may be missed: beyond, an answer may have waited for us all the while."""
+
 CLOSE_TIMEOUT = 5.0
 """Seconds a connector's own `aclose` may take."""
 
 _told_at: dict[tuple[str, str], float] = {}
 
 Run = Callable[["CheckSession"], Awaitable[None]]
-Prepare = Callable[[], Awaitable[Run]]
+Prepare = Callable[["CheckSession"], Awaitable[Run]]
 
 _CREDENTIALS = ("Authorization", "PRIVATE-TOKEN", "assertion")
 """The headers and form fields that carry a credential."""
@@ -167,34 +170,34 @@ async def run_check(
     run: Run | None = None
     try:
         with (deadlines or Deadlines()).within(timeout) as deadline:
-            run = await prepare()
+            run = await prepare(session)
             prepared = time.perf_counter()
             if prepared - started > SOON:
                 deadline.restart()
             started = prepared
             await run(session)
-    except CheckFailed as failure:
-        outcome = failure
     except TimeoutError:
-        if run is None:
+        if deadline.overslept > LAG:
+            outcome = CheckFailed(Reason.MONITOR_ERROR, f"our own process stood still for {deadline.overslept:.1f} s")
+        elif run is None:
             outcome = CheckFailed(Reason.SECRET_UNAVAILABLE, f"the secret store did not answer within {timeout:g} s")
         else:
             outcome = CheckFailed(Reason.TIMEOUT, f"no complete answer within {timeout:g} s")
-    except SecretNotFound as error:
-        evidence = {"error": SecretNotFound.__name__}
-        outcome = CheckFailed(Reason.MISCONFIGURED, str(error), evidence=evidence)
-    except InvalidConfig as error:
-        outcome = CheckFailed(Reason.MISCONFIGURED, str(error))
-    except SecretUnavailable as error:
-        outcome = CheckFailed(Reason.SECRET_UNAVAILABLE, str(error))
+    except asyncio.CancelledError as error:
+        if deadline.called_off:
+            raise
+        outcome = _broke(session, error)  # the connector gave up a task of its own
     except Exception as error:  # noqa: BLE001 - isolation: one pair's bug is that pair's verdict
-        _tell(session, error)
-        outcome = CheckFailed(Reason.MONITOR_ERROR, f"the check itself failed with {type(error).__name__}")
+        outcome = _failure(session, error)
     finally:
         latency_ms, checked_ms = _since(started), now_ms()
         if session.connector is not None and type(session.connector).aclose is not nothing_held:
             await _closed(pair, session.connector)
-    return _verdict(session, outcome, actions or {}, latency_ms=latency_ms, checked_ms=checked_ms)
+    try:
+        return _verdict(session, outcome, actions or {}, latency_ms=latency_ms, checked_ms=checked_ms)
+    except Exception as error:  # noqa: BLE001 - isolation: what the connector says is no verdict
+        outcome = _broke(session, error)
+        return Verdict(outcome.reason, REASONS[outcome.reason].fault, checked_ms, outcome.message)
 
 
 def tenant_check(factory: ConnectorFactory, resolve: Callable[[], Awaitable[ConnectorConfig]]) -> Prepare:
@@ -203,16 +206,11 @@ def tenant_check(factory: ConnectorFactory, resolve: Callable[[], Awaitable[Conn
     Of the credentials in its configuration, nothing that the check keeps shows any.
     """
 
-    async def prepare() -> Run:
+    async def prepare(session: CheckSession) -> Run:
         config = await resolve()
-        connector = await build(factory, config)
-
-        async def run(session: CheckSession) -> None:
-            session.connector = connector
-            session.credentials.update(_tokens(config))
-            await connector.check(session)
-
-        return run
+        session.credentials.update(_tokens(config))
+        session.connector = connector = await build(factory, config)
+        return connector.check
 
     return prepare
 
@@ -220,7 +218,7 @@ def tenant_check(factory: ConnectorFactory, resolve: Callable[[], Awaitable[Conn
 def service_check(connector: type[Connector], base_url: str) -> Prepare:
     """The credential-free check of an endpoint (scope SYSTEM)."""
 
-    async def prepare() -> Run:
+    async def prepare(_: CheckSession) -> Run:
         return run
 
     async def run(session: CheckSession) -> None:
@@ -299,7 +297,27 @@ OTHERWISE: Mapping[Fault, str | None] = {
 """The advice where evidence named another fault than the reason's own, so that nobody is sent to the wrong door."""
 
 
-def _tell(session: CheckSession, error: Exception) -> None:
+def _failure(session: CheckSession, error: Exception) -> CheckFailed:
+    """What an exception says of the pair."""
+    match error:
+        case CheckFailed():
+            return error
+        case SecretNotFound():
+            return CheckFailed(Reason.MISCONFIGURED, str(error), evidence={"error": SecretNotFound.__name__})
+        case InvalidConfig():
+            return CheckFailed(Reason.MISCONFIGURED, str(error))
+        case SecretUnavailable():
+            return CheckFailed(Reason.SECRET_UNAVAILABLE, str(error))
+    return _broke(session, error)
+
+
+def _broke(session: CheckSession, error: BaseException) -> CheckFailed:
+    """A bug of the connector's, or ours."""
+    _tell(session, error)
+    return CheckFailed(Reason.MONITOR_ERROR, f"the check itself failed with {type(error).__name__}")
+
+
+def _tell(session: CheckSession, error: BaseException) -> None:
     """Log where a check broke; once a minute for each connector and kind of error, for a bug breaks every check."""
     kind, now = (session.pair.connector, type(error).__name__), time.monotonic()
     if now - _told_at.get(kind, float("-inf")) < TELL_EVERY:

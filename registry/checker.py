@@ -22,6 +22,8 @@ from registry.secrets import SecretResolver
 from registry.settings import Settings
 from registry.tokens import TokenCache
 
+REFUSED = (Reason.CREDENTIAL_REJECTED, Reason.CREDENTIAL_EXPIRED)
+
 
 class Checker:
     """Everything a check needs besides the pair. Belongs to one event loop, like its HTTP session."""
@@ -70,9 +72,9 @@ class Checker:
             deadlines=self._deadlines,
         )
         verdict = await self._attributed(verdict, scheduled)
-        if pair.is_service and verdict.fault is Fault.TENANT:  # there is no tenant to blame
+        if verdict.fault is Fault.TENANT and _nobodys(scheduled, verdict):
             verdict = replace(verdict, fault=Fault.PLATFORM, action=OTHERWISE[Fault.PLATFORM])
-        if verdict.reason is Reason.CREDENTIAL_REJECTED and verdict.fault is Fault.TENANT:
+        if verdict.reason in REFUSED and verdict.fault is Fault.TENANT:
             self._forget(pair)  # what is kept may be the old secret of a rotation
         return verdict
 
@@ -103,7 +105,7 @@ class Checker:
         """What incidents and the limits of a vendor's host are about: ``connector|host``."""
         try:
             return self._endpoints.of(scheduled).name
-        except (ConnectorError, ValueError):  # the check itself will tell what is wrong
+        except Exception:  # noqa: BLE001 - isolation: the check itself will tell what is wrong
             return scheduled.pair.connector
 
     def _prepare(self, loaded: Loaded, scheduled: Scheduled) -> Prepare:
@@ -118,3 +120,9 @@ class Checker:
             return await self._secrets.resolve(pair, config)
 
         return tenant_check(loaded.factory, resolve)
+
+
+def _nobodys(scheduled: Scheduled, verdict: Verdict) -> bool:
+    """Is there no tenant to blame? It is a service check, or about an address that no tenant chose."""
+    config = scheduled.config
+    return config is None or (config.base_url is None and verdict.metadata.get("refused") == "base_url")

@@ -1,8 +1,8 @@
 """From an HTTP answer to a reason: tables of `Rule`, the first row that fits counts.
 
-A connector brings the rows of its vendor; `COMMON` holds what all share and closes every table. An HTML page is
-not the vendor's API speaking (a proxy, a login form, a maintenance page), so rows of a vendor do not apply to it
-unless they say so, and it never puts a tenant's credential in doubt.
+A connector brings the rows of its vendor; `COMMON` holds what all share and closes every table. An HTML page, or a
+refusal that is no JSON, is not the vendor's API speaking (a proxy, a block of our address, a login form, a maintenance
+page), so rows of a vendor do not apply to it unless they say so, and it never puts a tenant's credential in doubt.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ class Facts:
     """What a table looks at: the status, and what the vendor's reader found in headers and body.
 
     `codes` are the vendor's machine-readable names of the error, `message` is its text, cut. `retry_after` is in
-    seconds. `page` is an HTML document.
+    seconds. `page` says what it is where it is not the vendor's API that speaks.
     """
 
     status: int
     headers: Mapping[str, str]
     codes: tuple[str, ...] = ()
     message: str = ""
-    page: bool = False
+    page: str = ""
     retry_after: float | None = None
     evidence: Evidence = field(default_factory=dict)
 
@@ -59,7 +59,7 @@ class Rule:
         message: a pattern found in the vendor's message, whatever its case.
         header: a header's name and a pattern found in its value, whatever its case.
         fault: who must act, where it is not the reason's default.
-        page: for HTML pages too.
+        page: for pages too, see `Facts`.
     """
 
     reason: Reason
@@ -121,7 +121,7 @@ def classify(rules: Sequence[Rule], facts: Facts) -> CheckFailed | None:
 
 
 def _quoted(facts: Facts) -> str:
-    told = [f"HTTP {facts.status}", *facts.codes[:2], "an HTML page" if facts.page else facts.message]
+    told = [f"HTTP {facts.status}", *facts.codes[:2], facts.page or facts.message]
     return ", ".join(part for part in told if part)
 
 
@@ -140,7 +140,7 @@ def facts_of(
         headers=answer.headers,
         codes=named,
         message=message[:TEXT_LIMIT] if isinstance(message, str) else "",
-        page=is_page(answer),
+        page="an HTML page" if is_page(answer) else "no JSON" if _is_foreign(answer) else "",
         retry_after=retry_after(answer.headers),
         evidence={name: value for name, value in evidence.items() if value},
     )
@@ -149,6 +149,11 @@ def facts_of(
 def is_page(answer: Answer) -> bool:
     """Is this an HTML document, by its type or by how it begins?"""
     return "html" in answer.headers.get("content-type", "").lower() or answer.body[:64].lstrip()[:1] == b"<"
+
+
+def _is_foreign(answer: Answer) -> bool:
+    """Is this a refusal in other words than an API's? One without any word may be."""
+    return answer.status in (401, 403) and answer.body[:64].lstrip()[:1] not in (b"", b"{", b"[")
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

@@ -41,18 +41,21 @@ class Deadlines:
         now, self._timer = asyncio.get_running_loop().time(), None
         for late in [deadline for deadline in self._open if deadline.ends <= now]:
             self._open.discard(late)
-            late.expire()
+            late.expire(now)
         if self._open:
             self._wake_at(min(deadline.ends for deadline in self._open))
 
 
 class Deadline:
-    """One limit, of the task that entered it; leaving it late raises `TimeoutError`."""
+    """One limit, of the task that entered it; leaving it late raises `TimeoutError`.
 
-    __slots__ = ("_all", "_asked", "_expired", "_seconds", "_task", "ends")
+    `overslept` is by how many seconds the event loop came too late to end it.
+    """
+
+    __slots__ = ("_all", "_asked", "_expired", "_seconds", "_task", "ends", "overslept")
 
     def __init__(self, all_: Deadlines, seconds: float) -> None:
-        self._all, self._seconds, self._expired = all_, seconds, False
+        self._all, self._seconds, self._expired, self.overslept = all_, seconds, False, 0.0
 
     def __enter__(self) -> Self:
         task = asyncio.current_task()
@@ -63,13 +66,18 @@ class Deadline:
         self._all.watch(self)
         return self
 
+    @property
+    def called_off(self) -> bool:
+        """Has somebody else asked the task to end since it began?"""
+        return self._task.cancelling() > self._asked
+
     def restart(self) -> None:
         """Let the time begin anew."""
         self.ends = asyncio.get_running_loop().time() + self._seconds
 
-    def expire(self) -> None:
-        """The time is over."""
-        self._expired = True
+    def expire(self, now: float) -> None:
+        """The time is over, at `now` on the loop's clock."""
+        self._expired, self.overslept = True, now - self.ends
         self._task.cancel()
 
     def __exit__(

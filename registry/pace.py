@@ -145,13 +145,16 @@ def _sent_away(newest: Verdict, now_ms: int) -> int:
 def fresh_until(record: Record, due_ms: int, pace: Pace, every: int, share: int = 0) -> int:
     """Until when the record may be believed: its own next check, plus a grace.
 
-    A check that failed by our own fault extends nothing: the verdict before it ages on. A pair that is only ever rate
-    limited is believed for no longer than three intervals after its credential was last seen to work.
+    A check that failed by our own fault extends nothing: the verdict before it ages on. One that awaits confirmation
+    lets the verdict before it stand, but brings none back that is too old. A pair that is only ever rate limited is
+    believed for no longer than three intervals after its credential was last seen to work.
     """
     grace = max(pace.grace, int(BUDGET_GRACE * share))
     newest = record.newest
-    if newest is not None and newest.status is Status.UNKNOWN and record.raw is not None:
-        return record.fresh_until_ms
+    if newest is not None and record.raw is not None:  # the verdict before it stands
+        over = record.fresh_until_ms <= newest.checked_ms
+        if over or newest.status is Status.UNKNOWN:
+            return record.fresh_until_ms
     if newest is not None and newest.reason is Reason.RATE_LIMITED and record.status is not Status.UNKNOWN:
         believed = record.last_authenticated_ms + UNAUTHENTICATED_INTERVALS * max(every, share)
         return min(due_ms, believed) + grace

@@ -14,7 +14,7 @@ from msgspec import field as named
 from msgspec.json import Decoder, Encoder
 from msgspec.structs import replace
 
-from registry.health import REASONS, Details, Fault, HealthStatus, Reason, Status, Verdict
+from registry.health import Details, Fault, HealthStatus, Reason, Status, Verdict
 from registry.ids import Pair
 
 CLOCK_SLACK_MS = 10_000
@@ -192,8 +192,8 @@ def glimpsed(connector: str, tenant_id: str | None, wire: bytes, now_ms: int) ->
 
 def seen_alone(pair: Pair, verdict: Verdict, now_ms: int) -> HealthStatus:
     """What one check says by itself, of which nothing is kept; never stale, for it is of this moment."""
-    row = REASONS[verdict.reason]
-    record = Record(0, 0, Kind.CHECKED, row.status, verdict.reason, verdict.fault, now_ms, now_ms + 1, verdict=verdict)
+    told = (verdict.status, verdict.reason, verdict.fault)
+    record = Record(0, 0, Kind.CHECKED, *told, now_ms, now_ms + 1, verdict=verdict)
     return seen(pair, record, now_ms)
 
 

@@ -8,6 +8,7 @@ from typing import ClassVar, Generic, TypeVar
 from msgspec import Struct
 from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 
+from registry import forecast
 from registry.check import CheckSession, nothing_held
 from registry.classify import STEPS, Facts, Rule, classify, facts_of, is_page
 from registry.connector import ConnectorConfig, ConnectorMetadata, OAuth2Auth, SecretRef
@@ -25,6 +26,9 @@ TAKEN_APART = 1 << 16
 """Bytes of a body that are taken apart. A documented answer has a tenth of that; JSON takes a hundred times its size
 in memory, and time of the event loop."""
 
+
+REFRESHED_MS = 600_000
+"""An access token that nobody has refreshed ten minutes before its end is forgotten: Google's live for an hour."""
 
 LONGEST_SECRET = 16_384
 """Characters: a service account's key file has a seventh of that, and no header may be longer."""
@@ -118,7 +122,8 @@ class VendorConnector:
         if found is None:
             raise Absent
         with session.step(step):
-            self.limits(session, answer)
+            if step != "auth":  # without a credential, the quota is nobody's
+                self.limits(session, answer)
             raise found
 
     async def fetch(
@@ -178,8 +183,10 @@ class VendorConnector:
         try:
             return await session.request(method, url, headers=headers, json=json, data=data)
         except CheckFailed as failure:
-            if "refused" in failure.evidence and url.startswith(self.own_addresses):
-                failure.fault = Fault.PLATFORM
+            if "refused" in failure.evidence:
+                if url.startswith(self.own_addresses):
+                    failure.fault = Fault.PLATFORM
+                failure.evidence["refused"] = "base_url" if url.startswith(self.base_url) else "egress"
             raise
 
     @property
@@ -193,8 +200,24 @@ class VendorConnector:
         ends = self.config.auth.expires_at if isinstance(self.config.auth, OAuth2Auth) else None
         return None if ends is None else ends * 1000
 
+    def expiry(self, session: CheckSession, ends_ms: int | None = None) -> None:
+        """Keep when the credential ends, and warn in time: the vendor tells, Unix milliseconds, or the configuration.
+
+        What that tells of are access tokens of OAuth: they live for hours, and are refreshed shortly before their end.
+        """
+        if ends_ms is None:
+            forecast.expiry(session, self.expires_ms, soon_ms=REFRESHED_MS)
+        else:
+            forecast.expiry(session, ends_ms)
+
     def limits(self, session: CheckSession, answer: Answer) -> None:
         """Keep the quota that an answer's headers tell; subclasses know their vendor's."""
+
+    @classmethod
+    def _trouble(cls, answer: Answer) -> CheckFailed | None:
+        """A failure or a limit that the vendor tells with a status that is expected, as GraphQL does."""
+        found = classify(cls.rules, cls.facts(answer))
+        return found if found and found.reason in (Reason.VENDOR_ERROR, Reason.RATE_LIMITED) else None
 
     @classmethod
     def facts(cls, answer: Answer) -> Facts:
@@ -212,7 +235,7 @@ class VendorConnector:
 
         A token kept from an earlier check that is refused by now is exchanged once more before anyone is blamed.
         """
-        first = len(session.steps)
+        first, warned = len(session.steps), len(session.warnings)
         token, kept = await self._token(session, credential, exchange)
         try:
             await check(token)
@@ -223,8 +246,10 @@ class VendorConnector:
             if not kept:
                 raise
         else:
+            if kept:  # only now, for it says nothing of the credential until the vendor takes it
+                session.steps.insert(first, "auth")
             return
-        del session.steps[first:]
+        del session.steps[first:], session.warnings[warned:]
         token, _ = await self._token(session, credential, exchange)
         await check(token)
 
@@ -235,8 +260,11 @@ class VendorConnector:
     async def _token(
         self, session: CheckSession, credential: str, exchange: Callable[[], Awaitable[Token]]
     ) -> tuple[str, bool]:
-        with session.step("auth"):
-            token, kept = await session.tokens.get(session.pair, credential, exchange, now_ms=session.now_ms)
+        async def made() -> Token:
+            with session.step("auth"):
+                return await exchange()
+
+        token, kept = await session.tokens.get(session.pair, credential, made, now_ms=session.now_ms)
         return token.value.get_secret_value(), kept
 
     @classmethod
@@ -254,7 +282,7 @@ class VendorConnector:
         with session.step("api"):
             answer = await session.request(method, url, json=json)
             if answer.status in expected and not is_page(answer):
-                found = cls.judge(answer, shape) if shape else _require_object(answer)
+                found = cls.judge(answer, shape) if shape else _require_object(answer) or cls._trouble(answer)
             else:
                 facts = cls.facts(answer)
                 found = classify((), facts) or CheckFailed(Reason.BAD_RESPONSE, f"HTTP {answer.status} is not expected")

@@ -1,17 +1,29 @@
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import ClassVar
 
 import pytest
 
 from registry.check import CheckSession, Prepare, run_check, tenant_check
 from registry.connector import ConnectorConfig
 from registry.egress import EgressPolicy
-from registry.errors import CheckFailed, SecretNotFound, SecretUnavailable
+from registry.errors import CheckFailed, InvalidConfig, SecretNotFound, SecretUnavailable
 from registry.health import Fault, Reason, StepStatus, Verdict
 from registry.http import VendorHttp
 from registry.ids import Pair
 from registry.tokens import TokenCache
 from tests.plugin import Plugin, plugin_config
+
+
+class Buggy(Plugin):
+    """A plugin whose own code does `Buggy.bug`."""
+
+    bug: ClassVar[Callable[[], Awaitable[None]]]
+
+    async def check(self, session: CheckSession) -> None:
+        await type(self).bug()
+
 
 CONFIG = ConnectorConfig.model_validate(plugin_config())
 
@@ -34,7 +46,7 @@ async def checked(http: VendorHttp, prepare: Prepare) -> Verdict:
 def steps(run: object) -> Prepare:
     """A check whose steps are `run`."""
 
-    async def prepare() -> object:
+    async def prepare(_: CheckSession) -> object:
         return run
 
     return prepare  # type: ignore[return-value]  # the tests' runs are plain coroutine functions
@@ -132,3 +144,71 @@ async def test_evidence_against_us_sends_nobody_to_the_tenant(http: VendorHttp) 
     verdict = await checked(http, steps(run))
     assert verdict.fault is Fault.PLATFORM
     assert (verdict.action or "").startswith("Operators:")
+
+
+async def gives_up_a_task_of_its_own() -> None:
+    task = asyncio.ensure_future(asyncio.sleep(10))
+    task.cancel()
+    await task
+
+
+async def knows_no_such_reason() -> None:
+    raise CheckFailed("vendor_down", "x")  # type: ignore[arg-type]  # a plugin need not be typed
+
+
+async def says_what_is_no_text() -> None:
+    raise CheckFailed(Reason.BAD_RESPONSE, {"vendor": "says"})  # type: ignore[arg-type]  # a plugin need not be typed
+
+
+@pytest.mark.parametrize("bug", [gives_up_a_task_of_its_own, knows_no_such_reason, says_what_is_no_text])
+async def test_a_check_has_a_verdict_whatever_a_plugin_does(
+    http: VendorHttp, monkeypatch: pytest.MonkeyPatch, bug: Callable[[], Awaitable[None]]
+) -> None:
+    monkeypatch.setattr(Buggy, "bug", bug, raising=False)
+    verdict = await checked(http, tenant_check(Buggy, config))
+    assert (verdict.reason, verdict.fault) == (Reason.MONITOR_ERROR, Fault.PLATFORM)
+
+
+async def test_a_check_that_is_called_off_ends(http: VendorHttp, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = asyncio.Event()
+
+    async def hang() -> None:
+        begun.set()
+        await asyncio.sleep(10)
+
+    monkeypatch.setattr(Buggy, "bug", hang, raising=False)
+    check = asyncio.create_task(checked(http, tenant_check(Buggy, config)))
+    await begun.wait()
+    check.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await check
+
+
+async def test_a_deadline_missed_because_the_loop_stood_still_is_no_vendors_fault(
+    http: VendorHttp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def stand_still() -> None:
+        time.sleep(0.7)  # noqa: ASYNC251 - the bug that is tested
+        await asyncio.sleep(10)
+
+    monkeypatch.setattr(Buggy, "bug", stand_still, raising=False)
+    verdict = await checked(http, tenant_check(Buggy, config))
+    assert (verdict.reason, verdict.fault) == (Reason.MONITOR_ERROR, Fault.PLATFORM)
+    assert "stood still" in (verdict.error or "")
+
+
+@pytest.mark.parametrize("kind", [ValueError, InvalidConfig])
+async def test_a_credential_that_a_factory_repeats_is_masked(
+    http: VendorHttp, kind: type[Exception], capsys: pytest.CaptureFixture[str]
+) -> None:
+    secret = "kX8-a-key-of-no-known-form"
+
+    async def resolved() -> ConnectorConfig:
+        return ConnectorConfig.model_validate({"auth": {"type": "bearer", "token": secret}})
+
+    def factory(_: ConnectorConfig) -> Plugin:
+        raise kind(f"auth.token: {secret!r} does not begin with acme_")
+
+    verdict = await checked(http, tenant_check(factory, resolved))
+    assert verdict.reason in (Reason.MISCONFIGURED, Reason.MONITOR_ERROR)
+    assert secret not in repr(verdict) + "".join(capsys.readouterr())

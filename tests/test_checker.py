@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
 from aiohttp import web
 
-from registry.bootstrap import Parts
+from registry.bootstrap import Parts, assemble
 from registry.check import CheckSession
 from registry.connector import BearerAuth, ConnectorConfig
 from registry.errors import CheckFailed
 from registry.facade import ConnectorRegistry
-from registry.health import Reason
+from registry.health import Fault, Reason, Status
+from registry.ids import Pair
+from registry.settings import Settings
 from tests.fixtures_vendors import Serve
 from tests.plugin import Plugin
 
@@ -54,3 +57,42 @@ async def test_a_credential_that_the_vendor_echoes_is_masked_in_every_check(
     tried = await registry.dry_run("indiscreet", config, tenant_id="acme")
     for text in (repr(status), repr(tried), str(await parts.redis.keys())):
         assert SECRET not in text
+
+
+async def test_an_address_that_an_operator_gave_and_the_policy_refuses_is_no_tenants_fault(settings: Settings) -> None:
+    closed = {"vendor_urls": {"github": "http://10.1.2.3:8080"}, "egress_allow": ()}
+    parts = assemble(settings.model_copy(update=closed))
+    config = {"auth": {"type": "bearer", "token": SECRET}}
+    pair = Pair("github", "acme")
+    try:
+        ours = await parts.checker.try_out(pair, ConnectorConfig.model_validate(config))
+        theirs = ConnectorConfig.model_validate(config | {"base_url": "https://10.1.2.3"})
+        chosen = await parts.checker.try_out(pair, theirs)
+    finally:
+        await parts.aclose()
+    assert (ours.reason, ours.fault, ours.status) == (Reason.MISCONFIGURED, Fault.PLATFORM, Status.UNKNOWN)
+    assert (chosen.reason, chosen.fault) == (Reason.MISCONFIGURED, Fault.TENANT)
+
+
+async def test_a_secret_that_was_rotated_is_read_again_once_the_old_one_has_expired(
+    settings: Settings, serve: Serve, tmp_path: Path
+) -> None:
+    async def answer(request: web.BaseRequest) -> web.Response:
+        if request.headers["PRIVATE-TOKEN"] == "new":
+            return web.json_response({"active": True, "revoked": False, "scopes": ["api"]})
+        return web.json_response({"error": "invalid_token", "error_description": "Token is expired."}, status=401)
+
+    secret = tmp_path / "acme" / "token"
+    secret.parent.mkdir()
+    secret.write_text("old", encoding="utf-8")
+    auth = {"type": "bearer", "token": "file://token"}
+    config = ConnectorConfig.model_validate({"auth": auth, "base_url": await serve(answer)})
+    allowed = {"secrets_dir": tmp_path, "egress_allow": ("127.0.0.0/8",)}
+    parts = assemble(settings.model_copy(update=allowed))
+    try:
+        before = await parts.checker.try_out(Pair("gitlab", "acme"), config)
+        secret.write_text("new", encoding="utf-8")
+        after = await parts.checker.try_out(Pair("gitlab", "acme"), config)
+    finally:
+        await parts.aclose()
+    assert (before.reason, after.reason) == (Reason.CREDENTIAL_EXPIRED, Reason.OK)

@@ -18,6 +18,7 @@ from registry.recording import Outcome
 from registry.settings import Settings
 from registry.status_pages import status_reports
 from registry.tally import BUCKET_MS, Ending, Tally, ending
+from tests.fixtures_vendors import Serve, says
 from tests.plugin import Plugin, plugin_config
 from tests.test_schedule import CONFIG
 from worker.incidents import Rules, Services, detect, judge
@@ -322,6 +323,12 @@ async def test_a_canary_that_answers_is_alive_and_a_gone_one_is_not() -> None:
         assert asked == ["/alive"], "one answer stands for a while"
     assert not await Canary("http://127.0.0.1:9/").alive()
     assert await Canary(None).alive()
+
+
+@pytest.mark.parametrize("where", ["http://a..b/", f"http://{'x' * 70}.example/"])
+async def test_a_canary_that_leads_where_no_name_can_be_is_gone(serve: Serve, where: str) -> None:
+    canary = Canary(await serve(says(302, "", {"Location": where})))
+    assert [await canary.alive(), await canary.alive()] == [False, False]
 
 
 async def test_a_vendor_out_of_reach_while_the_canary_is_too_is_our_fault(settings: Settings) -> None:

@@ -4,6 +4,9 @@ import pytest
 
 from registry import keys
 from registry.bootstrap import Parts, assemble
+from registry.check import CheckSession
+from registry.connector import ConnectorConfig
+from registry.errors import CheckFailed
 from registry.health import Reason, Status
 from registry.ids import Pair
 from registry.schedule import Claim
@@ -185,3 +188,39 @@ def test_batches_hold_one_connector_and_a_bounded_number_of_pairs() -> None:
     assert sorted(pair for batch in batches for pair in batch.pairs()) == sorted(
         Pair(claim.connector, tenant) for claim in claims for tenant in claim.tenants
     )
+
+
+class BreaksOne(Plugin):
+    """A plugin that breaks for one tenant, where its configuration says so."""
+
+    manifest = Plugin.manifest.model_copy(update={"name": "breaks"})
+
+    async def check(self, session: CheckSession) -> None:
+        bug = self.config.settings.get("bug")
+        if bug == "cancelled":
+            task = asyncio.ensure_future(asyncio.sleep(10))
+            task.cancel()
+            await task
+        if bug == "reason":
+            raise CheckFailed("no_such_reason", "x")  # type: ignore[arg-type]  # a plugin need not be typed
+
+    @classmethod
+    def address(cls, config: ConnectorConfig) -> str:
+        """Fails with a `KeyError` for who has the bug `address`, and for nobody else."""
+        known = dict.fromkeys((None, "cancelled", "reason"), "https://plugin.example.com")
+        return known[config.settings.get("bug")]  # type: ignore[index]  # settings hold anything
+
+
+@pytest.mark.parametrize("bug", ["cancelled", "reason", "address"])
+async def test_what_a_plugin_breaks_for_one_tenant_is_nobody_elses_business(parts: Parts, bug: str) -> None:
+    parts.catalog.register("breaks", BreaksOne)
+    pairs = [Pair("breaks", tenant) for tenant in ("broken", *[f"t{n}" for n in range(5)])]
+    for pair in pairs:
+        config = plugin_config(bug=bug) if pair.tenant == "broken" else plugin_config()
+        await parts.configurations.set(pair, config, actor="test")
+    monitor = Monitor(parts)
+    for batch in await dispatched(parts):
+        await monitor.check_batch(batch)
+    broken, *others = [(await parts.cache.status(pair)).reason for pair in pairs]
+    assert set(others) == {Reason.OK}
+    assert broken is (Reason.OK if bug == "address" else Reason.MONITOR_ERROR)

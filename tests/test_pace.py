@@ -13,8 +13,9 @@ from registry.facade import ConnectorRegistry
 from registry.health import REASONS, Fault, Quota, Reason, Status, Verdict
 from registry.ids import SYSTEM, Pair
 from registry.pace import Pace, fresh_until, hard_ttl, in_phase, next_due, spread
-from registry.record import Kind, Record
+from registry.record import Kind, Record, seen
 from registry.settings import Settings
+from registry.thresholds import Thresholds, advance
 from tests.plugin import Plugin, plugin_config
 
 PACE = Pace()
@@ -257,3 +258,18 @@ def test_backing_off_never_becomes_quicker_again(pair: Pair, seconds: int, now: 
     ceiling = max(every, share, PACE.backoff_max)
     assert all(later >= sooner - 1 for sooner, later in pairwise(waits) if sooner < ceiling // 2)
     assert waits[-1] >= ceiling // 2
+
+
+def test_a_verdict_that_is_too_old_is_not_brought_back_by_a_failure_that_awaits_confirmation() -> None:
+    ok = advance(None, Verdict(Reason.OK, Fault.NONE, NOW), Thresholds(), revision=1, fence=1)
+    old = replace(ok, fresh_until_ms=NOW + MINUTE)
+    later = NOW + 3 * MINUTE
+    failed = advance(old, Verdict(Reason.UNREACHABLE, Fault.VENDOR, later), Thresholds(), revision=1, fence=2)
+    due = next_due(PAIR, failed, PACE, later, MINUTE)
+    told = seen(PAIR, replace(failed, fresh_until_ms=fresh_until(failed, due, PACE, MINUTE)), later)
+    assert (told.status, told.reason, told.healthy) == (Status.UNKNOWN, Reason.STALE, False)
+    again = Verdict(Reason.UNREACHABLE, Fault.VENDOR, due)
+    confirmed = advance(failed, again, Thresholds(), revision=1, fence=3)
+    due = next_due(PAIR, confirmed, PACE, again.checked_ms, MINUTE)
+    told = seen(PAIR, replace(confirmed, fresh_until_ms=fresh_until(confirmed, due, PACE, MINUTE)), again.checked_ms)
+    assert (told.status, told.reason) == (Status.UNHEALTHY, Reason.UNREACHABLE)

@@ -14,7 +14,7 @@ from registry.health import (
     Verdict,
 )
 from registry.ids import Pair
-from registry.record import Kind, Record, decode, encode, seen
+from registry.record import Kind, Record, decode, encode, seen, seen_alone
 
 PAIR = Pair("github", "acme")
 OK = Verdict(Reason.OK, Fault.NONE, checked_ms=1_000, latency_ms=12.5)
@@ -146,3 +146,9 @@ def test_the_public_form_has_rfc_3339_times() -> None:
     assert public["timestamp"] == "1970-01-01T00:00:01.000Z"
     assert public["fresh_until"] == "1970-01-01T00:00:02.000Z"
     assert public["healthy"] is True
+
+
+@pytest.mark.parametrize("reason", [Reason.MISCONFIGURED, Reason.RATE_LIMITED])
+def test_our_own_fault_is_not_told_as_the_tenants_by_one_check_alone(reason: Reason) -> None:
+    verdict = Verdict(reason, Fault.PLATFORM, 1_000)
+    assert seen_alone(Pair("github", "acme"), verdict, 1_000).status is Status.UNKNOWN

@@ -17,7 +17,7 @@ from pydantic import AwareDatetime, SecretStr
 from registry import forecast
 from registry.advice import advice
 from registry.check import CheckSession
-from registry.classify import Facts, Rule, facts_of, wait_until
+from registry.classify import TEXT_LIMIT, Facts, Rule, facts_of, wait_until
 from registry.connector import (
     BearerAuth,
     ConnectorConfig,
@@ -57,14 +57,15 @@ _SSO = f"{_DOCS}/enterprise-cloud@latest/authentication/authenticating-with-sing
 _ORG = f"{_DOCS}/enterprise-cloud@latest/organizations/keeping-your-organization-secure"
 
 _LIMITED = (403, 429)
+_USED_UP = ("x-ratelimit-remaining", "^0$")
 _CLOCK = r"'(issued at|expiration time)' claim|claim \('(iat|exp)'\)"
 
 RULES: tuple[Rule, ...] = (
     # Limits first: with the same statuses, they say nothing against the credential.
-    Rule(Reason.RATE_LIMITED, "the rate limit is used up", _LIMITS, _LIMITED, header=("x-ratelimit-remaining", "^0$")),
+    Rule(Reason.RATE_LIMITED, "the rate limit is used up", _LIMITS, _LIMITED, header=_USED_UP, page=True),
     Rule(Reason.RATE_LIMITED, "the rate limit is used up", _LIMITS, _LIMITED, message="API rate limit exceeded"),
     Rule(Reason.RATE_LIMITED, "a secondary limit holds", _LIMITS, _LIMITED, message="secondary rate limit|abuse"),
-    Rule(Reason.RATE_LIMITED, "GitHub asks to wait", _LIMITS, _LIMITED, header=("retry-after", ".")),
+    Rule(Reason.RATE_LIMITED, "GitHub asks to wait", _LIMITS, _LIMITED, header=("retry-after", "."), page=True),
     Rule(Reason.RATE_LIMITED, "too many failed logins", _LOGIN, (403,), message="login attempts exceeded"),
     # The App's own assertion
     Rule(Reason.MONITOR_ERROR, "our clock is wrong", _JWT, (401,), message=_CLOCK, fault=Fault.PLATFORM),
@@ -80,7 +81,13 @@ RULES: tuple[Rule, ...] = (
     Rule(Reason.PERMISSION_DENIED, "the token lacks single sign-on", _SSO, (403,), message=r"\bSAML\b|\bSSO\b"),
     Rule(Reason.PERMISSION_DENIED, "an IP allow list keeps us out", _ORG, (403,), message="IP allow list"),
     Rule(
-        Reason.MONITOR_ERROR, "GitHub refuses this client", _AGENT, (403,), message="user-agent", fault=Fault.PLATFORM
+        Reason.MONITOR_ERROR,
+        "GitHub refuses this client",
+        _AGENT,
+        (403,),
+        message="user-agent",
+        fault=Fault.PLATFORM,
+        page=True,
     ),
     Rule(Reason.PERMISSION_DENIED, "the token may not do this", _ERRORS, (403,)),
     Rule(Reason.NOT_FOUND, "there is no such installation or API", _ERRORS, (404, 410)),
@@ -203,8 +210,9 @@ class GitHub(VendorConnector):
 
     @classmethod
     def facts(cls, answer: Answer) -> Facts:
-        """GitHub tells errors by ``message``, and when a primary limit ends by ``x-ratelimit-reset``."""
-        facts = facts_of(answer, message=error_body(answer).get("message"), kept=cls.kept)
+        """GitHub tells errors by ``message``, or as text, and when a primary limit ends by ``x-ratelimit-reset``."""
+        told = error_body(answer).get("message") or answer.body[:TEXT_LIMIT].decode(errors="replace")
+        facts = facts_of(answer, message=told, kept=cls.kept)
         reset = forecast.number(answer.headers.get("x-ratelimit-reset"))
         if facts.retry_after is None and reset and answer.headers.get("x-ratelimit-remaining") == "0":
             return dataclasses.replace(facts, retry_after=wait_until(reset, answer.headers))
@@ -224,26 +232,29 @@ class GitHub(VendorConnector):
                 session, "GET", f"{self.base_url}/rate_limit", RateLimit, headers=headers, absent=(404,)
             )
         except Absent:  # Enterprise Server without rate limits: any endpoint refuses a bad token
-            await self.ask(session, "GET", f"{self.base_url}/meta", Meta, headers=headers)
+            meta = await self.ask(session, "GET", f"{self.base_url}/meta", Meta, headers=headers)
+            self._look_at(session, meta.answer.headers)
             return
-        answered = reply.answer.headers
-        with session.step("auth"):
-            forecast.expiry(
-                session, _ends_ms(answered.get("github-authentication-token-expiration")) or self.expires_ms
-            )
-        with session.step("permissions"):
-            self._require_scopes(session, answered.get("x-oauth-scopes"))
+        self._look_at(session, reply.answer.headers)
         with session.step("quota"):
             core = reply.body.resources.core
             forecast.quota(session, core.limit, core.remaining, core.reset * 1000)
 
-    def _require_scopes(self, session: CheckSession, told: str | None) -> None:
-        """Fine-grained tokens and installations have permissions instead of scopes, and no header tells them."""
-        if told is None:
-            return
-        granted, contained = _scopes(told)
-        session.note(scopes=granted)
-        require_scopes(session, self.settings.required_scopes, contained)
+    def _look_at(self, session: CheckSession, told: Mapping[str, str]) -> None:
+        """What the headers of any answer tell of the credential: when it ends, and what it may do.
+
+        Fine-grained tokens and installations have permissions instead of scopes, and no header tells them.
+        """
+        with session.step("auth"):
+            self.expiry(session, _ends_ms(told.get("github-authentication-token-expiration")))
+        scopes, needed = told.get("x-oauth-scopes"), self.settings.required_scopes
+        if scopes is not None:
+            with session.step("permissions"):
+                granted, contained = _scopes(scopes)
+                session.note(scopes=granted)
+                require_scopes(session, needed, contained)
+        elif needed:
+            session.note(scopes="not told for this kind of token")
 
     async def _exchange(self, session: CheckSession, app: GitHubAppAuth, key: str) -> Token:
         now = session.now_ms // 1000

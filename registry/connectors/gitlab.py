@@ -1,7 +1,8 @@
 """GitLab: personal, project and group access tokens and OAuth tokens, on gitlab.com and self-managed.
 
 ``GET /personal_access_tokens/self`` tells an access token's state, scopes and end, and needs no scope. What is no
-access token (OAuth), or an instance before 15.5, is asked for its user instead.
+access token (OAuth), or an instance before 15.5, is asked for its user instead; and an OAuth token for its scopes,
+where some are required.
 https://docs.gitlab.com/api/personal_access_tokens/
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 from pydantic import AwareDatetime, FailFast
@@ -104,6 +105,12 @@ class User(Document):
     state: str = "active"
 
 
+class Grant(Document):
+    """The answer of ``GET /oauth/token/info``. https://docs.gitlab.com/api/oauth2/"""
+
+    scope: Annotated[tuple[str, ...], FailFast()]
+
+
 class GitLab(VendorConnector):
     """One tenant's GitLab token. `base_url` is the instance's address, without ``/api/v4``."""
 
@@ -171,10 +178,7 @@ class GitLab(VendorConnector):
         with session.step("auth"):
             _require_active(token, over=ends_ms is not None and ends_ms <= session.now_ms)
             forecast.expiry(session, ends_ms)
-        with session.step("permissions"):
-            session.note(scopes=" ".join(token.scopes))
-            implied = [scope for parent in token.scopes for scope in IMPLIED.get(parent, ())]
-            require_scopes(session, self.settings.required_scopes, {*token.scopes, *implied})
+        self._look_at_scopes(session, token.scopes)
         with session.step("quota"):
             self.limits(session, reply.answer)
 
@@ -183,9 +187,25 @@ class GitLab(VendorConnector):
         with session.step("auth"):
             if reply.body.state != "active":
                 raise CheckFailed(Reason.ACCOUNT_SUSPENDED, f"the token's user is {reply.body.state}")
-            forecast.expiry(session, self.expires_ms)
+            self.expiry(session)
+        if self.settings.required_scopes:
+            await self._ask_for_scopes(session, headers)
         with session.step("quota"):
             self.limits(session, reply.answer)
+
+    async def _ask_for_scopes(self, session: CheckSession, headers: Mapping[str, str]) -> None:
+        """Only an OAuth token can be asked for what it was granted; an access token of an old instance cannot."""
+        if "Authorization" not in headers:
+            session.note(scopes="not told by this instance")
+            return
+        grant = await self.ask(session, "GET", f"{self.base_url}/oauth/token/info", Grant, headers=headers)
+        self._look_at_scopes(session, grant.body.scope)
+
+    def _look_at_scopes(self, session: CheckSession, granted: Sequence[str]) -> None:
+        with session.step("permissions"):
+            session.note(scopes=" ".join(granted))
+            implied = [scope for parent in granted for scope in IMPLIED.get(parent, ())]
+            require_scopes(session, self.settings.required_scopes, {*granted, *implied})
 
 
 def _require_active(token: AccessToken, *, over: bool) -> None:

@@ -122,7 +122,7 @@ class Linear(VendorConnector):
         reply = await self.ask(session, "POST", url, Result, headers=self._headers(), json={"query": QUERY})
         with session.step("auth"):
             session.note(workspace=reply.body.data.organization.urlKey)
-            forecast.expiry(session, self.expires_ms)
+            self.expiry(session)
         with session.step("quota"):
             self.limits(session, reply.answer)
 

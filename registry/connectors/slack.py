@@ -64,7 +64,7 @@ ACTIONS = advice(
 )
 
 
-REFRESHED_MS = 3_600_000
+ROTATED_MS = 3_600_000
 """A rotated token lives 12 hours, so its end is always near; what is not refreshed an hour before is forgotten."""
 
 
@@ -118,7 +118,7 @@ class Slack(VendorConnector):
         with session.step("auth"):
             session.note(workspace=reply.body.team, team_id=reply.body.team_id)
             ends_ms = self.expires_ms if ends_in is None else session.now_ms + ends_in * 1000
-            forecast.expiry(session, ends_ms, soon_ms=REFRESHED_MS)
+            forecast.expiry(session, ends_ms, soon_ms=ROTATED_MS)
         with session.step("permissions"):
             scopes = [scope.strip() for scope in reply.answer.headers.get("x-oauth-scopes", "").split(",")]
             session.note(scopes=" ".join(scopes))
@@ -139,5 +139,8 @@ class Slack(VendorConnector):
     def _bearer(self) -> str:
         match self.config.auth:
             case BearerAuth(token=secret) | OAuth2Auth(access_token=secret):
-                return reveal(secret)
+                token = reveal(secret)
+                if token.startswith("xapp-"):
+                    raise InvalidConfig("auth: an app-level token only opens sockets: give the app's bot or user token")
+                return token
         raise InvalidConfig("auth.type: Slack takes bearer or oauth2")

@@ -14,7 +14,6 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, ValidationError
 
-from registry import forecast
 from registry.advice import advice
 from registry.check import CheckSession
 from registry.classify import Facts, Rule, facts_of
@@ -205,8 +204,9 @@ class Vertex(VendorConnector):
                 key = _read_key(text)
                 await self.exchanged(session, text, lambda: self._exchange(session, key), check)
             case OAuth2Auth(access_token=secret):
-                forecast.expiry(session, self.expires_ms)
                 await check(reveal(secret))
+                with session.step("auth"):
+                    self.expiry(session)
 
     @classmethod
     async def check_service(cls, session: CheckSession, base_url: str) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import pytest
 from aiohttp import web
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 from registry.connector import ConnectorConfig
 from registry.connectors.github import GitHub
@@ -269,7 +270,7 @@ async def test_a_kept_token_that_was_revoked_is_exchanged_anew_before_anyone_is_
     app.exchanged += 1  # at GitHub, the token that is kept here ends
     verdict = await check(GitHub, configuration)
     assert verdict.reason is Reason.OK
-    assert [step.name for step in verdict.checks] == ["auth", "api", "auth", "permissions", "quota"]
+    assert [step.name for step in verdict.checks] == ["auth", "api", "auth", "quota"]
     assert {step.status.value for step in verdict.checks} == {"pass"}
 
 
@@ -344,3 +345,67 @@ def test_a_configuration_that_cannot_work_is_refused_with_its_field(given: Mappi
 
 def test_a_reference_in_place_of_the_secret_is_accepted() -> None:
     GitHub.validate(ConnectorConfig.model_validate({"auth": {"type": "bearer", "token": "env://GITHUB_TOKEN"}}))
+
+
+BLOCKED = [
+    (401, "Unauthorized by proxy", Reason.BAD_RESPONSE, Fault.VENDOR),
+    (403, "error code: 1020", Reason.BAD_RESPONSE, Fault.VENDOR),
+    (403, ADMINISTRATIVE, Reason.MONITOR_ERROR, Fault.PLATFORM),
+]
+
+
+@pytest.mark.parametrize(("status", "text", "reason", "fault"), BLOCKED)
+async def test_a_refusal_that_is_no_json_is_not_githubs_word_on_the_token(
+    serve: Serve, check: Check, status: int, text: str, reason: Reason, fault: Fault
+) -> None:
+    verdict = await check(GitHub, config(await serve(says(status, text, {"Content-Type": "text/plain"}))))
+    assert (verdict.reason, verdict.fault) == (reason, fault)
+
+
+@pytest.mark.parametrize("headers", [{"Retry-After": "60"}, PRIMARY])
+async def test_a_limit_is_one_on_a_page_too(serve: Serve, check: Check, headers: Mapping[str, str]) -> None:
+    page = {"Content-Type": "text/html", **headers}
+    verdict = await check(GitHub, config(await serve(says(403, "<html>Whoa there!</html>", page))))
+    assert verdict.reason is Reason.RATE_LIMITED
+    assert verdict.retry_after
+
+
+async def test_enterprise_server_without_limits_tells_scopes_and_end_all_the_same(serve: Serve, check: Check) -> None:
+    told = {"X-OAuth-Scopes": "read:user", "GitHub-Authentication-Token-Expiration": "2026-09-23 12:00:00 UTC"}
+
+    async def handler(request: web.BaseRequest) -> web.Response:
+        status = 200 if request.path == "/meta" else 404
+        return web.json_response({"installed_version": "3.14.0"}, status=status, headers=told)
+
+    url = await serve(handler)
+    assert (await check(GitHub, config(url))).reason is Reason.CREDENTIAL_EXPIRING
+    assert (await check(GitHub, config(url, required_scopes=["repo"]))).reason is Reason.PERMISSION_DENIED
+
+
+async def test_scopes_that_no_header_tells_are_not_said_to_be_there(serve: Serve, check: Check) -> None:
+    verdict = await check(GitHub, config(await serve(says(200, SUCCESS)), required_scopes=["repo"]))
+    assert verdict.metadata["scopes"] == "not told for this kind of token"
+    assert "permissions" not in [step.name for step in verdict.checks]
+
+
+async def test_the_quota_of_callers_without_a_credential_is_nobodys(serve: Serve, check: Check) -> None:
+    limits = {"x-ratelimit-limit": "60", "x-ratelimit-remaining": "0", "x-ratelimit-reset": "1790000600"}
+    verdict = await check(GitHub, config(await serve(says(401, error("Bad credentials", 401), limits))))
+    assert (verdict.reason, verdict.quota) == (Reason.CREDENTIAL_REJECTED, None)
+
+
+@pytest.mark.parametrize("kind", ["locked", "elliptic", "edwards"])
+async def test_a_key_that_cannot_sign_is_the_tenants_to_correct(serve: Serve, check: Check, kind: str) -> None:
+    made: Mapping[str, tuple[PrivateKeyTypes, serialization.KeySerializationEncryption]] = {
+        "locked": (
+            rsa.generate_private_key(public_exponent=65537, key_size=2048),
+            serialization.BestAvailableEncryption(b"a password"),
+        ),
+        "elliptic": (ec.generate_private_key(ec.SECP256R1()), serialization.NoEncryption()),
+        "edwards": (ed25519.Ed25519PrivateKey.generate(), serialization.NoEncryption()),
+    }
+    key, lock = made[kind]
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, lock).decode()
+    auth = {"type": "github_app", "app_id": "1", "installation_id": 2, "private_key": pem}
+    verdict = await check(GitHub, {"auth": auth, "base_url": await serve(says(200, SUCCESS))})
+    assert (verdict.reason, verdict.fault) == (Reason.MISCONFIGURED, Fault.TENANT)

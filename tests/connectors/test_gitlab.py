@@ -204,3 +204,24 @@ def test_a_kind_of_credential_that_gitlab_does_not_know_is_refused() -> None:
                 {"auth": {"type": "github_app", "app_id": "1", "installation_id": 1, "private_key": "x"}}
             )
         )
+
+
+@pytest.mark.parametrize(("granted", "reason"), [(["api"], Reason.OK), (["openid"], Reason.PERMISSION_DENIED)])
+async def test_an_oauth_token_is_asked_for_the_scopes_that_are_required(
+    serve: Serve, check: Check, granted: list[str], reason: Reason
+) -> None:
+    async def handler(request: web.BaseRequest) -> web.Response:
+        if request.path == "/oauth/token/info":
+            return web.json_response({"resource_owner_id": 1, "scope": granted, "expires_in_seconds": 7200})
+        return web.json_response({"id": 1, "state": "active"})
+
+    wanted = oauth(await serve(handler)) | {"settings": {"required_scopes": ["write_repository"]}}
+    assert (await check(GitLab, wanted)).reason is reason
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_refusal_that_is_no_json_is_not_gitlabs_word_on_the_token(
+    serve: Serve, check: Check, status: int
+) -> None:
+    verdict = await check(GitLab, config(await serve(says(status, "Forbidden by proxy"))))
+    assert (verdict.reason, verdict.fault) == (Reason.BAD_RESPONSE, Fault.VENDOR)

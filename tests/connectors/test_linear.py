@@ -8,8 +8,8 @@ import pytest
 from aiohttp import web
 
 from registry.connectors.linear import QUERY, Linear
-from registry.health import Fault, Reason
-from tests.fixtures_vendors import NOW_MS, Check, Serve, says
+from registry.health import Fault, Reason, Status
+from tests.fixtures_vendors import NOW_MS, Check, CheckService, Serve, says
 
 SUCCESS = {"data": {"viewer": {"id": "u1"}, "organization": {"id": "o1", "name": "Acme", "urlKey": "acme"}}}
 DATE = "Mon, 21 Sep 2026 14:13:20 GMT"
@@ -125,7 +125,20 @@ async def test_the_wait_is_until_the_used_up_limit_is_refilled(
     assert (verdict.reason, verdict.retry_after) == (Reason.RATE_LIMITED, wait)
 
 
-async def test_an_oauth_tokens_configured_end_is_forecast(serve: Serve, check: Check) -> None:
-    auth = {"type": "oauth2", "access_token": "x", "expires_at": NOW_MS // 1000 + 86_400}
+@pytest.mark.parametrize(("left", "reason"), [(7200, Reason.OK), (599, Reason.CREDENTIAL_EXPIRING)])
+async def test_an_oauth_token_is_expiring_once_nobody_has_refreshed_it(
+    serve: Serve, check: Check, left: int, reason: Reason
+) -> None:
+    auth = {"type": "oauth2", "access_token": "x", "expires_at": NOW_MS // 1000 + left}
     verdict = await check(Linear, {"auth": auth, "base_url": await serve(says(200, SUCCESS))})
-    assert (verdict.reason, verdict.credential_expires_ms) == (Reason.CREDENTIAL_EXPIRING, NOW_MS + 86_400_000)
+    assert (verdict.reason, verdict.credential_expires_ms) == (reason, NOW_MS + left * 1000)
+
+
+@pytest.mark.parametrize("status", [200, 400])
+@pytest.mark.parametrize(("kind", "fault"), [("internal error", Fault.VENDOR), ("ratelimited", Fault.PLATFORM)])
+async def test_a_failure_under_a_status_that_is_expected_fails_the_service_check(
+    serve: Serve, check_service: CheckService, status: int, kind: str, fault: Fault
+) -> None:
+    body = {"errors": [{"message": "Something broke", "extensions": {"type": kind}}]}
+    verdict = await check_service(Linear, await serve(says(status, body)))
+    assert (verdict.status is Status.HEALTHY, verdict.fault) == (False, fault)

@@ -161,3 +161,9 @@ async def test_the_service_check_blames_no_tenant_whatever_slack_says(
 ) -> None:
     verdict = await check_service(Slack, await serve(says(200, {"ok": False, "error": "token_revoked"})))
     assert (verdict.reason, verdict.fault) == (Reason.BAD_RESPONSE, Fault.VENDOR)
+
+
+async def test_an_app_level_token_is_the_wrong_kind(serve: Serve, check: Check) -> None:
+    url = await serve(says(200, {"ok": True, "app_name": "acme", "app_id": "A1"}))
+    verdict = await check(Slack, {"auth": {"type": "bearer", "token": "xapp-1-A1-1-abcdef"}, "base_url": url})
+    assert (verdict.reason, verdict.fault) == (Reason.MISCONFIGURED, Fault.TENANT)

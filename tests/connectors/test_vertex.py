@@ -15,11 +15,13 @@ import pytest
 from aiohttp import web
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from msgspec.structs import replace
 
 from registry.connector import ConnectorConfig
 from registry.connectors.vertex import Vertex
 from registry.errors import InvalidConfig
-from registry.health import Fault, Reason
+from registry.health import Fault, Reason, Status
+from registry.thresholds import Thresholds, advance
 from registry.tokens import TokenCache
 from tests.fixtures_vendors import NOW_MS, Check, Serve, says, signed_claims
 from worker.demo.tenants import service_account_key
@@ -34,8 +36,8 @@ def config(url: str, **changes: object) -> dict[str, object]:
     return {"auth": {"type": "service_account", "key": json.dumps(key)}, "base_url": url, "settings": WHERE}
 
 
-def oauth(url: str) -> dict[str, object]:
-    return {"auth": {"type": "oauth2", "access_token": "ya29.abcdef"}, "base_url": url, "settings": WHERE}
+def oauth(url: str, **auth: object) -> dict[str, object]:
+    return {"auth": {"type": "oauth2", "access_token": "ya29.abcdef", **auth}, "base_url": url, "settings": WHERE}
 
 
 def error(code: int, status: str, reason: str | None = None, message: str = "no") -> dict[str, object]:
@@ -128,6 +130,7 @@ class Google:
         self.exchanged = 0
         self.assertions: list[Mapping[str, object]] = []
         self.revoked: set[str] = set()
+        self.limited = False
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.path == "/google/token":
@@ -139,6 +142,8 @@ class Google:
         token = request.headers["Authorization"].removeprefix("Bearer ")
         if token in self.revoked:
             return web.json_response(error(401, "UNAUTHENTICATED"), status=401)
+        if self.limited:
+            return web.json_response(error(429, "RESOURCE_EXHAUSTED"), status=429)
         assert request.path == "/v1/projects/my-project/locations/europe-west4"
         return web.json_response(LOCATION)
 
@@ -270,3 +275,26 @@ def test_each_location_has_its_own_endpoint(location: str, url: str) -> None:
     settings = {"project": "my-project", "location": location}
     auth = {"type": "oauth2", "access_token": "x"}
     assert Vertex(ConnectorConfig.model_validate({"auth": auth, "settings": settings})).base_url == url
+
+
+async def test_a_kept_token_that_only_meets_limits_proves_nothing_of_the_key(serve: Serve, check: Check) -> None:
+    google = Google()
+    configuration = config(await serve(google))
+    record = advance(None, await check(Vertex, configuration), Thresholds(), revision=1, fence=1)
+    google.limited = True
+    for minute in range(1, 5):
+        verdict = replace(await check(Vertex, configuration), checked_ms=NOW_MS + minute * 60_000)
+        record = advance(record, verdict, Thresholds(), revision=1, fence=1 + minute)
+    assert (google.exchanged, record.reason, record.status) == (1, Reason.RATE_LIMITED, Status.UNKNOWN)
+
+
+async def test_an_access_token_that_worked_until_now_is_believed_through_one_limit(serve: Serve, check: Check) -> None:
+    google = Google()
+    configuration = oauth(await serve(google), expires_at=NOW_MS // 1000 + 300)
+    record = None
+    for minute in range(10):
+        google.limited = minute == 9
+        verdict = replace(await check(Vertex, configuration), checked_ms=NOW_MS + minute * 60_000)
+        record = advance(record, verdict, Thresholds(), revision=1, fence=1 + minute)
+    assert record
+    assert (record.reason, record.status) == (Reason.RATE_LIMITED, Status.DEGRADED)
