@@ -16,18 +16,21 @@ _LAST_MS = 253_402_300_799_999
 _LARGEST = 10**15
 
 
-def expiry(session: CheckSession, ends_ms: int | None, *, soon_ms: int | None = None) -> None:
+def expiry(session: CheckSession, ends_ms: int | None, *, refreshed_ms: int | None = None) -> None:
     """Keep when the credential ends, and warn when that is soon.
 
     Args:
         ends_ms: Unix milliseconds; None: never, or not told.
-        soon_ms: how near the end is soon; None: the manifest's `expiring_days`.
+        refreshed_ms: of a credential that a program refreshes, how long before its end that has happened: until then it
+            has no end to be told. None: people renew it, and `expiring_days` of the manifest are soon.
     """
     if ends_ms is None or not 0 < ends_ms <= _LAST_MS:
         return
-    session.credential_expires_ms = ends_ms
     left_ms = max(ends_ms - session.now_ms, 0)
-    if left_ms < (session.manifest.expiring_days * DAY_MS if soon_ms is None else soon_ms):
+    soon = left_ms < (session.manifest.expiring_days * DAY_MS if refreshed_ms is None else refreshed_ms)
+    if soon or refreshed_ms is None:
+        session.credential_expires_ms = ends_ms
+    if soon:
         session.warn(Reason.CREDENTIAL_EXPIRING, f"the credential ends in {_duration(left_ms)}")
 
 

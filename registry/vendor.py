@@ -206,7 +206,7 @@ class VendorConnector:
         What that tells of are access tokens of OAuth: they live for hours, and are refreshed shortly before their end.
         """
         if ends_ms is None:
-            forecast.expiry(session, self.expires_ms, soon_ms=REFRESHED_MS)
+            forecast.expiry(session, self.expires_ms, refreshed_ms=REFRESHED_MS)
         else:
             forecast.expiry(session, ends_ms)
 

@@ -118,7 +118,7 @@ class Slack(VendorConnector):
         with session.step("auth"):
             session.note(workspace=reply.body.team, team_id=reply.body.team_id)
             ends_ms = self.expires_ms if ends_in is None else session.now_ms + ends_in * 1000
-            forecast.expiry(session, ends_ms, soon_ms=ROTATED_MS)
+            forecast.expiry(session, ends_ms, refreshed_ms=ROTATED_MS)
         with session.step("permissions"):
             scopes = [scope.strip() for scope in reply.answer.headers.get("x-oauth-scopes", "").split(",")]
             session.note(scopes=" ".join(scopes))
