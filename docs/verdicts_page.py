@@ -7,6 +7,7 @@ from importlib import import_module
 from itertools import pairwise
 
 from registry.check import OTHERWISE
+from registry.checker import OWN_SERVER
 from registry.classify import COMMON, Rule
 from registry.connectors import CONNECTORS
 from registry.health import REASONS, Reason
@@ -19,8 +20,8 @@ What a check can conclude, from what, and what to do then. Generated from the ta
 `registry/http.py`, `registry/classify.py` and `registry/connectors/` by `make docs`.
 
 In every table of rules the first row that fits counts, and every condition in it must hold. `message` and `header` are
-patterns, whatever the case. An HTML page, or a refusal (401, 403) in other words than JSON, is no answer of an API: only rows
-that say so fit one.
+patterns, whatever the case. An HTML page, or a refusal (401, 403) in other words than JSON, is no answer of an API: only
+rows that say so fit one.
 """
 
 
@@ -48,6 +49,8 @@ def _reasons() -> Iterator[str]:
         yield _row(f"`{reason}`", row.status, row.fault, "yes" if row.definitive else "", row.meaning, row.action)
     yield "\n`fault` is who must act. Where evidence names another than the reason's own, the advice is:\n"
     yield from (f"- {fault}: {told}" for fault, told in OTHERWISE.items() if told)
+    yield f"\nWhere a vendor's reason is seen at an address that the tenant brought along, it is: {OWN_SERVER}\n"
+    yield "`rate_limited` is degraded while the credential was seen to work within three intervals, and then unknown.\n"
     yield ""
 
 

@@ -13,7 +13,7 @@ from registry.connector import ConnectorConfig
 from registry.deadlines import Deadlines
 from registry.endpoints import Endpoints
 from registry.errors import ConnectorError, ConnectorUnusable
-from registry.health import Fault, Reason, Verdict
+from registry.health import REASONS, Fault, Reason, Verdict
 from registry.http import VendorHttp
 from registry.ids import Pair
 from registry.incidents import NETWORK, IncidentBoard, attribute, ours
@@ -23,6 +23,9 @@ from registry.settings import Settings
 from registry.tokens import TokenCache
 
 REFUSED = (Reason.CREDENTIAL_REJECTED, Reason.CREDENTIAL_EXPIRED)
+
+OWN_SERVER = "Ask the tenant to look at its own server: the vendor's status page does not tell of it."
+"""The advice where what is the vendor's to mend is at an address that the tenant brought along."""
 
 
 class Checker:
@@ -71,9 +74,7 @@ class Checker:
             timeout=self._settings.check_timeout,
             deadlines=self._deadlines,
         )
-        verdict = await self._attributed(verdict, scheduled)
-        if verdict.fault is Fault.TENANT and _nobodys(scheduled, verdict):
-            verdict = replace(verdict, fault=Fault.PLATFORM, action=OTHERWISE[Fault.PLATFORM])
+        verdict = self._located(await self._attributed(verdict, scheduled), scheduled)
         if verdict.reason in REFUSED and verdict.fault is Fault.TENANT:
             self._forget(pair)  # what is kept may be the old secret of a rotation
         return verdict
@@ -101,6 +102,16 @@ class Checker:
         incidents = await self._board.current()
         return attribute(verdict, self.endpoint(scheduled), incidents) if incidents else verdict
 
+    def _located(self, verdict: Verdict, scheduled: Scheduled) -> Verdict:
+        """Whose address it is decides whom it can be blamed on, and who has to look."""
+        chosen = scheduled.config.base_url if scheduled.config else None
+        if verdict.fault is Fault.TENANT and not chosen and _is_about_address(verdict, scheduled):
+            return replace(verdict, fault=Fault.PLATFORM, action=OTHERWISE[Fault.PLATFORM])
+        theirs = chosen and verdict.fault is REASONS[verdict.reason].fault is Fault.VENDOR
+        if theirs and chosen != self._endpoints.own(scheduled.pair.connector):
+            return replace(verdict, action=OWN_SERVER)
+        return verdict
+
     def endpoint(self, scheduled: Scheduled) -> str:
         """What incidents and the limits of a vendor's host are about: ``connector|host``."""
         try:
@@ -122,7 +133,6 @@ class Checker:
         return tenant_check(loaded.factory, resolve)
 
 
-def _nobodys(scheduled: Scheduled, verdict: Verdict) -> bool:
-    """Is there no tenant to blame? It is a service check, or about an address that no tenant chose."""
-    config = scheduled.config
-    return config is None or (config.base_url is None and verdict.metadata.get("refused") == "base_url")
+def _is_about_address(verdict: Verdict, scheduled: Scheduled) -> bool:
+    """Does it say something of the address alone? A service check knows nothing else."""
+    return scheduled.config is None or verdict.metadata.get("refused") == "base_url"

@@ -58,6 +58,14 @@ class Endpoints:
         url = self._settings.vendor_urls.get(connector)
         return config.model_copy(update={"base_url": url}) if url and not config.base_url else config
 
+    def own(self, connector: str) -> str:
+        """The address of whoever brings none along: the operator's, or the vendor's own.
+
+        Raises:
+            ConnectorError: the connector cannot be loaded.
+        """
+        return self._address(connector, None)
+
     async def tell(self, configs: Iterable[tuple[Pair, ConnectorConfig]], now_ms: int) -> None:
         """Remember the addresses of these configurations; a vendor's own need not be remembered."""
         told = {place for pair, config in configs if (place := self._brought(pair, config))}

@@ -16,7 +16,7 @@ from registry.facade import ConnectorRegistry
 from registry.health import Fault, Reason, Status
 from registry.ids import Pair
 from registry.settings import Settings
-from tests.fixtures_vendors import Serve
+from tests.fixtures_vendors import Serve, says
 from tests.plugin import Plugin
 
 SECRET = "kX8-a-key-of-no-known-form"
@@ -96,3 +96,17 @@ async def test_a_secret_that_was_rotated_is_read_again_once_the_old_one_has_expi
     finally:
         await parts.aclose()
     assert (before.reason, after.reason) == (Reason.CREDENTIAL_EXPIRED, Reason.OK)
+
+
+@pytest.mark.parametrize("operators", [True, False])
+async def test_whoever_runs_the_server_is_to_look_at_it(settings: Settings, serve: Serve, operators: bool) -> None:
+    url = await serve(says(501, ""))
+    changes = {"egress_allow": ("127.0.0.0/8",), "vendor_urls": {"gitlab": url} if operators else {}}
+    parts = assemble(settings.model_copy(update=changes))
+    config = ConnectorConfig.model_validate({"auth": {"type": "bearer", "token": SECRET}, "base_url": url})
+    try:
+        verdict = await parts.checker.try_out(Pair("gitlab", "acme"), config)
+    finally:
+        await parts.aclose()
+    assert (verdict.reason, verdict.fault) == (Reason.VENDOR_ERROR, Fault.VENDOR)
+    assert ("look at its own server" in (verdict.action or "")) is not operators

@@ -69,6 +69,14 @@ async def test_each_fault_is_told_apart_at_every_vendor(script: DemoVendors, che
         assert verdict.action == expected
 
 
+@pytest.mark.parametrize("name", [name for name in CONNECTORS if name != "vertex"])
+async def test_a_credential_that_the_demo_did_not_make_up_is_rejected(
+    script: DemoVendors, check: Check, name: str
+) -> None:
+    config = {"auth": {"type": "bearer", "token": "ghp_16C7e42F292c6912E7710c8"}, "base_url": f"{script.url}/{name}"}
+    assert (await check(vendor(name), config)).reason is Reason.CREDENTIAL_REJECTED
+
+
 async def test_a_fault_of_one_tenant_is_nobody_elses(script: DemoVendors, check: Check) -> None:
     script.script.set("acme-01", "slack", "revoked")
     assert (await check(vendor("slack"), demo_config("slack", script, 1))).reason is Reason.CREDENTIAL_REJECTED

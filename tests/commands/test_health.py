@@ -55,6 +55,14 @@ def test_a_failed_check_tells_the_reason_the_fault_and_what_to_do(demo: Cli, scr
     assert (verdict.code, verdict.json()["fault"]) == (1, "tenant")
 
 
+def test_what_is_misconfigured_is_told_wherever_the_verdict_is(demo: Cli) -> None:
+    file = demo.write("slack.yaml", "auth: {type: bearer, token: xapp-1-A1-1-abcdef}")
+    assert demo("config", "set", "slack", file, "--tenant", "acme-01").code == 0
+    demo("check", "slack", "--tenant", "acme-01")
+    shown = " ".join(demo("health", "--tenant", "acme-01").out.split())
+    assert "app-level token" in shown
+
+
 def test_the_check_of_what_fails_for_the_first_time_shows_its_own_verdict_too(demo: Cli, script: DemoVendors) -> None:
     demo("check", "github", "--tenant", "acme-01")
     script.script.set("acme-01", "github", "error_503")

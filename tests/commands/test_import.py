@@ -5,7 +5,12 @@ from __future__ import annotations
 import pytest
 import yaml
 
+from registry.bootstrap import Parts
+from registry.ids import Pair
 from tests.commands.conftest import Cli
+from worker.commands.plan import Action, make_plan
+from worker.commands.tenants_file import TenantsFile
+from worker.local.run import _is_of_demo
 
 TWO = """\
 tenants:
@@ -35,6 +40,14 @@ def test_an_import_is_stored_and_scheduled_at_once(slack: Cli) -> None:
     assert slack("tenants", "list", "--json").json() == {"acme": ["github", "slack"]}
     rows = slack("health", "--tenant", "acme", "--json").json()
     assert {row["connector"]: row["reason"] for row in rows} == {"github": "not_checked", "slack": "not_checked"}
+
+
+async def test_a_demo_takes_out_its_own_leftovers_and_nobodys_tenants(parts: Parts) -> None:
+    leftover, own = Pair("slack", "acme-07"), Pair("slack", "globex")
+    for pair in (leftover, own):
+        await parts.configurations.set(pair, {"auth": {"type": "bearer", "token": "xoxb-1"}}, actor="ann")
+    plan = await make_plan(parts, TenantsFile("the demo", []), prune=_is_of_demo)
+    assert [step.pair for step in plan.of(Action.REMOVED)] == [leftover]
 
 
 def test_a_second_import_of_the_same_file_writes_nothing(slack: Cli) -> None:

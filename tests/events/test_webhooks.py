@@ -243,7 +243,7 @@ async def test_an_incident_is_told_and_people_are_not_told_of_each_pair_it_expla
     await telling.tell()
     texts = [str(event["text"]) for event in receiver.events]
     assert len(texts) == 2
-    assert "outage of github: no &lt;usable&gt; answer &amp; more" in texts[0]
+    assert "outage of github at api.github.com: no &lt;usable&gt; answer &amp; more" in texts[0]
     assert texts[1].startswith(":white_check_mark: Over: outage of github")
 
 

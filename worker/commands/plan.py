@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -70,8 +70,11 @@ class Plan:
         return ", ".join(f"{len(self.of(action))} {action.value}" for action in Action)
 
 
-async def make_plan(parts: Parts, file: TenantsFile, *, prune: bool = False) -> Plan:
+async def make_plan(parts: Parts, file: TenantsFile, *, prune: Callable[[Pair], bool] | None = None) -> Plan:
     """Validate everything in `file` and compare it with the store. Writes nothing.
+
+    Args:
+        prune: which of the pairs that `file` leaves out are to be removed; None: none of them.
 
     Raises:
         BadInput: with every problem of the file.
@@ -82,7 +85,8 @@ async def make_plan(parts: Parts, file: TenantsFile, *, prune: bool = False) -> 
     steps = [await _compared(parts, entry.pair, config, stored.get(entry.pair)) for entry, config in configs]
     if prune:
         kept = {entry.pair for entry in file.entries}
-        steps += [Step(Action.REMOVED, pair, None, row.revision) for pair, row in stored.items() if pair not in kept]
+        gone = [row for pair, row in stored.items() if pair not in kept and prune(pair)]
+        steps += [Step(Action.REMOVED, row.pair, None, row.revision) for row in gone]
     return Plan(tuple(steps))
 
 

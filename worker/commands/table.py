@@ -81,7 +81,7 @@ def advice(statuses: Statuses, *, most: int | None = None) -> Table:
         who = status.tenant_id or EVERYBODY
         since = "" if status.since_ms is None else duration(max(0.0, (status.read_ms - status.since_ms) / 1000))
         style = _LOOKS[status.status][2]
-        table.add_row(who, status.connector, Text(status.reason.value, style=style), since, Text(status.action))
+        table.add_row(who, status.connector, Text(status.reason.value, style=style), since, Text(todo(status)))
     if most is not None and len(troubles) > most:
         table.add_row(Text(f"… {len(troubles) - most} more", style="dim"))
     return table
@@ -98,7 +98,14 @@ def line(status: HealthStatus, console: Console) -> Text:
     who = status.tenant_id or EVERYBODY
     text = f"{time.strftime('%H:%M:%S')} {symbol(status.status, console)} {who} {status.connector}: "
     text += f"{status.status.value}, {status.reason.value}"
-    return Text(f"{text}. {status.action}" if status.action else text, style=_LOOKS[status.status][2])
+    return Text(f"{text}. {todo(status)}" if status.action else text, style=_LOOKS[status.status][2])
+
+
+def todo(status: HealthStatus) -> str:
+    """Who must do what, with the error where the advice is to read it."""
+    if status.reason is Reason.MISCONFIGURED and status.error:
+        return f"{status.action.rstrip('.')}: {status.error}"
+    return status.action
 
 
 def duration(seconds: float) -> str:

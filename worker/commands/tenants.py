@@ -97,7 +97,7 @@ def import_file(
     asked = read_tenants(file)
 
     async def work(parts: Parts) -> Plan:
-        plan = await make_plan(parts, asked, prune=prune)
+        plan = await make_plan(parts, asked, prune=(lambda _: True) if prune else None)
         removed = len(plan.of(Action.REMOVED))
         if not dry_run:
             if removed and not yes:

@@ -81,6 +81,8 @@ def github(call: Call) -> Reply:
     headers = {"X-GitHub-Request-Id": "D3M0:1A2B:3C4D5E", "X-GitHub-Media-Type": "github.v3; format=json"}
     if call.path.startswith("/app/installations/"):
         return _installation_token(call, headers)
+    if call.tenant is None and call.headers.get("Authorization"):
+        return Reply(401, _github_error("Bad credentials", 401), headers)
     match call.fault:
         case "revoked" | "expired":
             return Reply(401, _github_error("Bad credentials", 401), headers)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from typing import TypedDict
 
 from worker.demo.assertion import key_id
@@ -36,6 +37,11 @@ class DemoTenants(TypedDict):
 def tenant_name(number: int) -> str:
     """The name of the `number`-th demo tenant, from 1."""
     return f"acme-{number:02d}"
+
+
+def is_demo(tenant: str) -> bool:
+    """Is this the name of a demo tenant?"""
+    return re.fullmatch(r"acme-\d{2,}", tenant) is not None
 
 
 def demo_faults(count: int) -> list[tuple[str, str, str]]:

@@ -44,7 +44,8 @@ def incident(entry: bytes, fields: Mapping[bytes, bytes]) -> Message:
     opened = fields[b"event"] == b"opened"
     kind = MessageType.INCIDENT_OPENED if opened else MessageType.INCIDENT_CLOSED
     what = "Incident" if opened else "Over"
-    text = f"{what}: {public_form['kind']} of {public_form['connector']}: {public_form['explanation']}"
+    where = public_form["endpoint"].replace("|", " at ")
+    text = f"{what}: {public_form['kind']} of {where}: {public_form['explanation']}"
     connector = None if public_form["connector"] == "*" else public_form["connector"]
     moment = int(entry.partition(b"-")[0])
     return Message(

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from redis.exceptions import RedisError
 
 from registry import keys
+from registry.ids import Pair
 from worker.commands.exits import BadInput, Exit, Failed
 from worker.commands.plan import Plan, carry_out, make_plan
 from worker.commands.printing import note
@@ -56,8 +57,8 @@ async def run(directory: RunDirectory, lock: RunLock, asked: Asked) -> Exit:
     try:
         load_webhooks(local.settings.webhooks_file, parts.catalog.list())  # refused here, not at the first message
         await _require_given_redis(parts, local)
-        prune = local.vendors_url is not None and len(files) == 1  # an earlier demo may have had more tenants
-        plans = [await make_plan(parts, file, prune=prune) for file in files]
+        prune = _is_of_demo if local.vendors_url else None  # an earlier demo may have had more tenants
+        plans = [await make_plan(parts, file, prune=prune if len(files) == 1 else None) for file in files]
         directory.adopt_env()
         write_private(directory.targets, json.dumps(_scraped(local)))
         async with _supervised(directory, local, lock, keep=asked.detach) as supervisor:
@@ -91,6 +92,12 @@ def _demo(count: int, vendors_url: str) -> TenantsFile:
     from worker.demo.tenants import demo_tenants
 
     return TenantsFile("the demo", entries_of(demo_tenants(count, vendors_url)["tenants"]))
+
+
+def _is_of_demo(pair: Pair) -> bool:
+    from worker.demo.tenants import is_demo
+
+    return is_demo(pair.tenant)
 
 
 @asynccontextmanager
