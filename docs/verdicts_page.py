@@ -20,8 +20,8 @@ What a check can conclude, from what, and what to do then. Generated from the ta
 `registry/http.py`, `registry/classify.py` and `registry/connectors/` by `make docs`.
 
 In every table of rules the first row that fits counts, and every condition in it must hold. `message` and `header` are
-patterns, whatever the case. An HTML page, or a refusal (401, 403) in other words than JSON, is no answer of an API: only
-rows that say so fit one.
+patterns, whatever the case. An HTML page, or a refusal (401, 403) in other words than JSON, is no answer of an API:
+only rows that say so fit one.
 """
 
 
