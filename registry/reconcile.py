@@ -18,7 +18,6 @@ from registry.catalog import Catalog
 from registry.clock import SharedClock, steady
 from registry.configuring import is_reset
 from registry.connection import Redis
-from registry.connector import ConnectorConfig
 from registry.endpoints import Endpoints
 from registry.errors import ConflictError, InvalidConfig, NotConfigured, StoreUnavailable
 from registry.ids import Pair
@@ -164,7 +163,7 @@ class Reconciler:
 
     async def _apply(self, page: Changes, now: int, *, spread_out: bool) -> int:
         """Bring one page of changes into the schedule; how many were news to it?"""
-        changed, entries, behind = 0, list[Entry](), list[Pair]()
+        changed, entries, behind, broken = 0, list[Entry](), list[Pair](), dict[Pair, str]()
         known = await self._schedule.get([change.pair for change in page.items])
         for change, scheduled in zip(page.items, known, strict=True):
             if scheduled is not None and scheduled.revision >= change.revision:
@@ -172,10 +171,13 @@ class Reconciler:
                 continue
             if change.deleted:
                 changed += scheduled is not None and await self._schedule.remove(change.pair, change.revision)
-            elif change.config is None:
-                log.error("broken_configuration", pair=str(change.pair), error=change.error)
             else:
-                entries.append(self._entry(change, change.config, scheduled, now, spread_out=spread_out))
+                try:
+                    entries.append(self._entry(change, scheduled, now, spread_out=spread_out))
+                except InvalidConfig as error:
+                    broken[change.pair] = str(error)
+        for pair, told in broken.items():
+            log.error("broken_configuration", pair=str(pair), error=told)
         for entry, put in zip(entries, await self._schedule.put_many(entries), strict=True):
             changed += put
             behind += [] if put else [entry.pair]
@@ -197,16 +199,16 @@ class Reconciler:
         change = Change(pair, stored.revision, deleted=False, config=stored.config)
         return await self._apply(Changes((change,), "", more=False), now, spread_out=False)
 
-    def _entry(
-        self, change: Change, config: ConnectorConfig, scheduled: Scheduled | None, now: int, *, spread_out: bool
-    ) -> Entry:
+    def _entry(self, change: Change, scheduled: Scheduled | None, now: int, *, spread_out: bool) -> Entry:
+        if change.config is None:
+            raise InvalidConfig(change.error or "it cannot be read")
         return Entry(
             change.pair,
             change.revision,
-            config,
-            reset=is_reset(scheduled.config if scheduled else None, config),
+            change.config,
+            reset=is_reset(scheduled.config if scheduled else None, change.config),
             over=scheduled.revision if scheduled else 0,
-            due_ms=now + int(spread(change.pair) * self._pace.every(change.pair, config)) if spread_out else 0,
+            due_ms=now + int(spread(change.pair) * self._pace.every(change.pair, change.config)) if spread_out else 0,
             announce=not spread_out,
         )
 

@@ -1,8 +1,11 @@
 import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import cast
 from unittest.mock import AsyncMock
 
 import pytest
+from structlog.testing import capture_logs
 
 from registry import keys
 from registry.bootstrap import Parts
@@ -12,7 +15,7 @@ from registry.health import Reason
 from registry.ids import SYSTEM, Pair
 from registry.loss import LOOK_AGAIN
 from registry.schedule import Entry, Scheduled
-from registry.stores import Changes
+from registry.stores import Change, Changes, StoredConfig
 from tests.fixtures_redis import RedisServer
 from tests.test_schedule import ACME, CONFIG, GLOBEX, record
 
@@ -61,6 +64,25 @@ async def test_a_changed_credential_voids_the_verdict_and_a_changed_label_does_n
     await parts.store.set_config(ACME, other, actor="test")
     await parts.reconciler.run()
     assert (await parts.cache.status(ACME)).reason is Reason.NOT_CHECKED
+
+
+async def test_a_configuration_that_cannot_be_written_holds_up_no_other(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = Change(ACME, 1, deleted=False, config=CONFIG.model_copy(update={"label": "\ud800"}))
+    pages = parts.store.changes_since
+
+    async def with_odd_one(cursor: str | None, *, limit: int = 500) -> Changes:
+        page = await pages(cursor, limit=limit)
+        return replace(page, items=(odd, *page.items))
+
+    monkeypatch.setattr(parts.store, "changes_since", with_odd_one)
+    await parts.store.set_config(GLOBEX, CONFIG, actor="test")
+    with capture_logs() as logs:
+        await parts.reconciler.run()
+    assert [await scheduled(parts, ACME), await scheduled(parts, GLOBEX)] == [None, 1]
+    assert [log["pair"] for log in logs if log["event"] == "broken_configuration"] == [str(ACME)]
+    await parts.configurations.announce(StoredConfig(ACME, 1, cast("ConnectorConfig", odd.config), "test", 0, 1))
 
 
 async def test_the_schedule_is_rebuilt_after_redis_lost_its_data(parts: Parts, redis_server: RedisServer) -> None:
