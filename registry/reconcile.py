@@ -208,7 +208,7 @@ class Reconciler:
             change.config,
             reset=is_reset(scheduled.config if scheduled else None, change.config),
             over=scheduled.revision if scheduled else 0,
-            due_ms=now + int(spread(change.pair) * self._pace.every(change.pair, change.config)) if spread_out else 0,
+            due_ms=now + int(spread(change.pair) * self._pace.at_most(change.pair, change.config)) if spread_out else 0,
             announce=not spread_out,
         )
 

@@ -1,6 +1,7 @@
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from math import inf
 from typing import cast
 from unittest.mock import AsyncMock
 
@@ -95,6 +96,22 @@ async def test_the_schedule_is_rebuilt_after_redis_lost_its_data(parts: Parts, r
     pairs, due = depth["github"]
     assert pairs == 61, "sixty tenants and the service check"
     assert due < 20, "spread over an interval, not all at once"
+
+
+async def test_after_a_loss_a_pair_of_a_long_interval_is_checked_as_soon_as_others(
+    parts: Parts, redis_server: RedisServer
+) -> None:
+    daily = CONFIG.model_copy(update={"interval": 86_400.0})
+    await parts.store.set_many([(Pair("github", f"t{n}"), daily) for n in range(20)], actor="test")
+    await parts.reconciler.run()
+    with redis_server.client() as client:
+        client.flushall()
+    await parts.reconciler.run()
+    turns = [
+        await parts.redis.zscore(keys.due(parts.schedule.shard(Pair("github", f"t{n}")), "github"), f"t{n}")
+        for n in range(20)
+    ]
+    assert max(turn or inf for turn in turns) <= parts.clock.now_ms() + 60_000
 
 
 @pytest.mark.parametrize("lost", [True, False])
