@@ -8,7 +8,7 @@ import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import msgspec
 import pytest
@@ -695,6 +695,25 @@ async def test_nobody_is_told_of_what_was_announced_but_of_what_is_left_of_it(
     await turn(parts, Reason.SLOW)
     await telling.retry("ops")
     assert [event["subject"] for event in receiver.events] == ["acme/github"]
+
+
+@pytest.mark.parametrize("verdict", ["void", "expired"])
+async def test_that_a_pair_was_removed_is_told_though_it_has_no_verdict_just_then(
+    parts: Parts, receiver: Receiver, tells: Tells, verdict: str
+) -> None:
+    telling, pair = tells({"ops": {"url": receiver.url}}), Pair("github", "acme")
+    await telling.tell()
+    await turn(parts, Reason.SLOW)
+    await telling.tell()
+    if verdict == "void":
+        await parts.schedule.put(pair, 2, CONFIG, reset=True)
+    else:
+        await parts.redis.delete(keys.verdict(parts.schedule.shard(pair), pair))
+    await parts.schedule.remove(pair, 3)
+    await telling.tell()
+    reasons = [event["data"]["to"]["reason"] for event in cast("list[dict[str, Any]]", receiver.events)]
+    assert reasons == ["slow", "not_configured"]
+    assert await parts.redis.hgetall(box.PAIRS) == {}, "nothing is remembered of who is gone"
 
 
 async def test_many_in_maintenance_keep_nobody_else_waiting(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
