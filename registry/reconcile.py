@@ -7,7 +7,7 @@ before Redis lost its data.
 from __future__ import annotations
 
 from asyncio import gather
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import structlog
@@ -33,6 +33,9 @@ log = structlog.get_logger(__name__)
 
 REMOVED_AT_ONCE = 20
 """Pairs that the store is asked for at a time before they are taken out."""
+
+TURNS_AT_ONCE = 500
+"""Pairs without a turn that get one together."""
 
 ROUND = 15.0
 """Seconds of one round after which comparing everything waits for the next one: well within a task's time limit."""
@@ -121,6 +124,7 @@ class Reconciler:
                 return {"changed": changed}
         found = await self._walks.outcome(walk)
         if found.kept < walk.met or await is_kept(self._store, found.missed):
+            await self._give_turns(found.missed, now, started)
             return await self._in_vain(walk, changed)
         strangers, removed = found.strangers, 0
         lost = len(strangers) if await is_lost(self._store, strangers, found.kept, before=before) else 0
@@ -145,6 +149,18 @@ class Reconciler:
         await self._walks.end(walk)
         log.warning("comparison_in_vain", changed=changed)
         return {"changed": changed}
+
+    async def _give_turns(self, missed: Sequence[Pair], now: int, started: float) -> None:
+        """A turn to those that lost theirs and nothing else: to the next comparison they are no news."""
+        for at in range(0, len(missed), TURNS_AT_ONCE):
+            known = await self._schedule.get(missed[at : at + TURNS_AT_ONCE])
+            await self._schedule.put_many([self._again(scheduled, now) for scheduled in known if scheduled])
+            if steady() - started > ROUND:
+                return  # it misses the rest again
+
+    def _again(self, known: Scheduled, now: int) -> Entry:
+        due_ms = now + int(spread(known.pair) * self._pace.at_most(known.pair, known.config))
+        return Entry(known.pair, known.revision, known.config, reset=False, due_ms=due_ms, announce=False)
 
     async def _remove_unknown(self, pair: Pair) -> bool:
         """Take a pair out, unless it was configured while we were comparing."""

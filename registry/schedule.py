@@ -164,6 +164,8 @@ class Schedule:
     ) -> bool:
         """Enter or change a pair, and tell every replica; False when this revision, or a newer one, was there already.
 
+        A pair that is there in this revision, and has lost its turn, gets another one: that is entering it too.
+
         The arguments are those of `Entry`.
         """
         entry = Entry(pair, revision, config, reset, base_url=base_url, due_ms=due_ms, over=over)

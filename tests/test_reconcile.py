@@ -372,6 +372,19 @@ async def test_a_pair_that_the_schedule_lost_after_it_was_met_is_entered_again(
     assert await scheduled(parts, lost) == 1
 
 
+async def test_pairs_and_service_checks_that_lost_only_their_turns_get_others(parts: Parts) -> None:
+    await parts.store.set_many([(Pair("github", f"t{n}"), CONFIG) for n in range(30)], actor="test")
+    await parts.reconciler.run()
+    await parts.redis.delete(*[keys.due(shard, "github") for shard in range(parts.settings.shards)])
+    await parts.redis.hset(keys.CURSOR, "full_ms", "0")
+    await parts.reconciler.run()
+    pairs, due = (await parts.schedule.depth(["github"]))["github"]
+    assert pairs == 31, "and the service check"
+    assert due < 15, "spread over an interval, not all at once"
+    assert await parts.reconciler.run() == {"changed": 0, "removed": 0}
+    assert await parts.reconciler.run() == {"changed": 0}
+
+
 async def test_a_comparison_whose_notes_are_gone_begins_anew_and_asks_for_nobody_singly(
     parts: Parts, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
