@@ -6,11 +6,11 @@ brings the change in from the store.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 
 import structlog
 from pydantic import ValidationError
+from pydantic_core import from_json, to_json
 
 from registry.announcing import Announcement, Announcements
 from registry.audit import Action
@@ -36,15 +36,14 @@ def is_reset(old: ConnectorConfig | None, new: ConnectorConfig) -> bool:
 
 def parse_config(pair: Pair, document: Mapping[str, object] | ConnectorConfig) -> ConnectorConfig:
     """A configuration from plain data. Raises `InvalidConfig` naming tenant, connector and every wrong field."""
-    if isinstance(document, ConnectorConfig):
-        return document
+    fields = vars(document) if isinstance(document, ConnectorConfig) else document  # a changed copy was never checked
     try:
-        config = ConnectorConfig.model_validate(document)
-        json.dumps(config.settings, ensure_ascii=False, allow_nan=False).encode()
+        config = ConnectorConfig.model_validate(fields)
+        from_json(to_json({"settings": config.settings}))
     except ValidationError as error:
         told = problems(error, ConnectorConfig)
     except ValueError:
-        told = "settings: numbers must be finite, and text UTF-8"
+        told = "settings: too deep, or a number too long, to be read back"
     else:
         return config
     raise InvalidConfig(f"tenant {pair.tenant}, connector {pair.connector}: {told}")

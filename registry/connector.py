@@ -31,6 +31,9 @@ LATEST = 253_402_300_799
 MOST_CHECKS = 1_000_000
 """Checks an hour that a budget may speak of: more than any pair ever has."""
 
+LONGEST_TEXT = 64 * 1024
+"""Characters of any one text in a configuration: as many as a whole document may have."""
+
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _REFERENCE = re.compile(r"(env|file|gcp|enc)://\S+")
 
@@ -45,10 +48,12 @@ _SECRETS = (SecretRef, SecretStr)
 
 
 def _read_secret(value: object) -> SecretRef | SecretStr:
-    if isinstance(value, _SECRETS):
-        return value
-    if isinstance(value, str) and value and not _SURROGATE.search(value):
-        return SecretRef(value) if _REFERENCE.fullmatch(value) else SecretStr(value)
+    text = value.get_secret_value() if isinstance(value, SecretStr) else value
+    if isinstance(text, str) and not _SURROGATE.search(text):
+        if isinstance(value, _SECRETS):
+            return value
+        if text:
+            return SecretRef(text) if _REFERENCE.fullmatch(text) else SecretStr(text)
     raise ValueError("give a secret reference (env://…, file://…, gcp://…, enc://…) or the secret as text")
 
 
@@ -68,7 +73,11 @@ Secret = Annotated[
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    """Takes what UTF-8 JSON can hold, and nothing else: pydantic asks that of a text only where it has a bound."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False, str_max_length=LONGEST_TEXT
+    )
 
 
 class BearerAuth(_Strict):

@@ -20,7 +20,7 @@ from registry.connection import Redis
 from registry.connector import ConnectorConfig
 from registry.errors import ConnectorError
 from registry.ids import SYSTEM, Pair
-from registry.schedule import Schedule, Scheduled
+from registry.schedule import Entry, Schedule, Scheduled
 from registry.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -94,12 +94,13 @@ class Endpoints:
         return checks | {_pair(place): place for place in await self._told() if Pair(place.connector, SYSTEM) in checks}
 
     async def schedule_checks(self) -> None:
-        """See to it that every service check is scheduled, for its present address; at once when it is new."""
-        checks = await self.service_checks()
+        """See to it that every service check is scheduled, for its present address; at once when it has no turn."""
+        checks, entries = await self.service_checks(), list[Entry]()
         for (pair, place), known in zip(checks.items(), await self._schedule.get(list(checks)), strict=True):
-            if known is None or known.base_url != place.base_url:
-                revision = known.revision + 1 if known else 1
-                await self._schedule.put(pair, revision, None, base_url=place.base_url, reset=True)
+            same = known is not None and known.base_url == place.base_url
+            revision = (known.revision if known else 0) + (not same)
+            entries.append(Entry(pair, revision, None, reset=True, base_url=place.base_url))
+        await self._schedule.put_many(entries)
 
     def _address(self, name: str, config: ConnectorConfig | None) -> str:
         loaded = self._catalog.load(name)

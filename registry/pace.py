@@ -105,8 +105,10 @@ def next_due(pair: Pair, record: Record, pace: Pace, now_ms: int, every: int, sh
     newest = record.newest
     if newest is None:
         return now_ms
-    every = max(every, share)
-    if newest.status is Status.UNHEALTHY:
+    usual, every = max(share, min(every, pace.usual(pair.connector))), max(every, share)
+    if newest.status is Status.UNKNOWN:
+        due = in_phase(pair, usual, now_ms)  # a fault of ours: it tells nothing of the pair, whose interval may be long
+    elif newest.status is Status.UNHEALTHY:
         due = _due_failing(pair, record, newest, pace, now_ms, every, share)
     else:
         due = in_phase(pair, every, now_ms)

@@ -7,7 +7,7 @@ before Redis lost its data.
 from __future__ import annotations
 
 from asyncio import gather
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import structlog
@@ -18,7 +18,6 @@ from registry.catalog import Catalog
 from registry.clock import SharedClock, steady
 from registry.configuring import is_reset
 from registry.connection import Redis
-from registry.connector import ConnectorConfig
 from registry.endpoints import Endpoints
 from registry.errors import ConflictError, InvalidConfig, NotConfigured, StoreUnavailable
 from registry.ids import Pair
@@ -34,6 +33,9 @@ log = structlog.get_logger(__name__)
 
 REMOVED_AT_ONCE = 20
 """Pairs that the store is asked for at a time before they are taken out."""
+
+TURNS_AT_ONCE = 500
+"""Pairs without a turn that get one together."""
 
 ROUND = 15.0
 """Seconds of one round after which comparing everything waits for the next one: well within a task's time limit."""
@@ -122,6 +124,7 @@ class Reconciler:
                 return {"changed": changed}
         found = await self._walks.outcome(walk)
         if found.kept < walk.met or await is_kept(self._store, found.missed):
+            await self._give_turns(found.missed, now, started)
             return await self._in_vain(walk, changed)
         strangers, removed = found.strangers, 0
         lost = len(strangers) if await is_lost(self._store, strangers, found.kept, before=before) else 0
@@ -147,6 +150,18 @@ class Reconciler:
         log.warning("comparison_in_vain", changed=changed)
         return {"changed": changed}
 
+    async def _give_turns(self, missed: Sequence[Pair], now: int, started: float) -> None:
+        """A turn to those that lost theirs and nothing else: to the next comparison they are no news."""
+        for at in range(0, len(missed), TURNS_AT_ONCE):
+            known = await self._schedule.get(missed[at : at + TURNS_AT_ONCE])
+            await self._schedule.put_many([self._again(scheduled, now) for scheduled in known if scheduled])
+            if steady() - started > ROUND:
+                return  # it misses the rest again
+
+    def _again(self, known: Scheduled, now: int) -> Entry:
+        due_ms = now + int(spread(known.pair) * self._pace.at_most(known.pair, known.config))
+        return Entry(known.pair, known.revision, known.config, reset=False, due_ms=due_ms, announce=False)
+
     async def _remove_unknown(self, pair: Pair) -> bool:
         """Take a pair out, unless it was configured while we were comparing."""
         revision = await self._revision(pair)
@@ -164,7 +179,7 @@ class Reconciler:
 
     async def _apply(self, page: Changes, now: int, *, spread_out: bool) -> int:
         """Bring one page of changes into the schedule; how many were news to it?"""
-        changed, entries, behind = 0, list[Entry](), list[Pair]()
+        changed, entries, behind, broken = 0, list[Entry](), list[Pair](), dict[Pair, str]()
         known = await self._schedule.get([change.pair for change in page.items])
         for change, scheduled in zip(page.items, known, strict=True):
             if scheduled is not None and scheduled.revision >= change.revision:
@@ -172,10 +187,13 @@ class Reconciler:
                 continue
             if change.deleted:
                 changed += scheduled is not None and await self._schedule.remove(change.pair, change.revision)
-            elif change.config is None:
-                log.error("broken_configuration", pair=str(change.pair), error=change.error)
             else:
-                entries.append(self._entry(change, change.config, scheduled, now, spread_out=spread_out))
+                try:
+                    entries.append(self._entry(change, scheduled, now, spread_out=spread_out))
+                except InvalidConfig as error:
+                    broken[change.pair] = str(error)
+        for pair, told in broken.items():
+            log.error("broken_configuration", pair=str(pair), error=told)
         for entry, put in zip(entries, await self._schedule.put_many(entries), strict=True):
             changed += put
             behind += [] if put else [entry.pair]
@@ -197,16 +215,16 @@ class Reconciler:
         change = Change(pair, stored.revision, deleted=False, config=stored.config)
         return await self._apply(Changes((change,), "", more=False), now, spread_out=False)
 
-    def _entry(
-        self, change: Change, config: ConnectorConfig, scheduled: Scheduled | None, now: int, *, spread_out: bool
-    ) -> Entry:
+    def _entry(self, change: Change, scheduled: Scheduled | None, now: int, *, spread_out: bool) -> Entry:
+        if change.config is None:
+            raise InvalidConfig(change.error or "it cannot be read")
         return Entry(
             change.pair,
             change.revision,
-            config,
-            reset=is_reset(scheduled.config if scheduled else None, config),
+            change.config,
+            reset=is_reset(scheduled.config if scheduled else None, change.config),
             over=scheduled.revision if scheduled else 0,
-            due_ms=now + int(spread(change.pair) * self._pace.every(change.pair, config)) if spread_out else 0,
+            due_ms=now + int(spread(change.pair) * self._pace.at_most(change.pair, change.config)) if spread_out else 0,
             announce=not spread_out,
         )
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from math import ceil, inf
 from typing import NamedTuple, cast
@@ -24,6 +24,7 @@ from registry import keys
 from registry.clock import SharedClock, steady
 from registry.connection import Redis, execute, script
 from registry.connector import ConnectorConfig
+from registry.errors import InvalidConfig
 from registry.ids import Pair
 from registry.packing import packed, unpacked
 from registry.record import Record, decode
@@ -75,6 +76,9 @@ class Scheduled(Struct, frozen=True, gc=False):
 class Entry:
     """What is put into the schedule: a pair with a revision of its configuration.
 
+    `wire` is the configuration as the schedule keeps it, without what is not set. It is made at once: what cannot be
+    written is an `InvalidConfig` where this pair is spoken of, and not where many are written together.
+
     Args:
         config: references only (a clear secret is refused); None for a service check of `base_url`.
         reset: credential, endpoint or permissions changed, so that the old verdict is void.
@@ -91,14 +95,19 @@ class Entry:
     due_ms: int = 0
     announce: bool = True
     over: int | None = None
+    wire: bytes = field(init=False, repr=False)
 
-    @property
-    def wire(self) -> bytes:
-        """The configuration as the schedule keeps it, without what is not set."""
+    def __post_init__(self) -> None:
+        try:
+            object.__setattr__(self, "wire", packed(self._written(), self.pair))
+        except ValueError as error:
+            raise InvalidConfig(f"{self.pair}: the configuration cannot be written: {error}") from None
+
+    def _written(self) -> str:
         if self.config is None:
-            return packed(json.dumps({"service": self.base_url}), self.pair)
+            return json.dumps({"service": self.base_url})
         left_out = None if self.config.settings else {"settings"}
-        return packed(self.config.model_dump_json(exclude_none=True, exclude=left_out), self.pair)
+        return self.config.model_dump_json(exclude_none=True, exclude=left_out)
 
 
 class Task(Struct, frozen=True, gc=False):
@@ -154,6 +163,8 @@ class Schedule:
         over: int | None = None,
     ) -> bool:
         """Enter or change a pair, and tell every replica; False when this revision, or a newer one, was there already.
+
+        A pair that is there in this revision, and has lost its turn, gets another one: that is entering it too.
 
         The arguments are those of `Entry`.
         """

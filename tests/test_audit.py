@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from registry import keys
 from registry.audit import Action, Entry, Head
 from registry.audit.memory import MemoryAudit
 from registry.audit.trail import Trail
@@ -23,6 +24,7 @@ from registry.settings import Settings
 from tests.plugin import Plugin, plugin_config
 from worker.auditing import audit_transitions
 from worker.cli import main
+from worker.events.standing import lost
 
 ACME = Pair("plugin", "acme")
 
@@ -167,6 +169,40 @@ async def test_transitions_wait_for_a_sink_that_is_away(parts: Parts, monkeypatc
     assert await audit_transitions(parts) == 0
     sink.away = False
     assert await audit_transitions(parts) == 1
+
+
+async def turn_twice(parts: Parts) -> str:
+    """Two transitions of one pair. Returns their stream's key."""
+    await parts.configurations.set(ACME, plugin_config(), actor="ann")
+    await ConnectorRegistry(parts).health_check("plugin", tenant_id="acme", max_age=0)
+    await parts.configurations.set(ACME, plugin_config(reason="credential_rejected"), actor="ann")
+    return keys.events(parts.schedule.shard(ACME))
+
+
+@pytest.mark.parametrize("kept", [1, 0])
+async def test_transitions_that_were_cut_off_before_they_were_copied_are_told_in_the_log_and_counted(
+    parts: Parts, kept: int
+) -> None:
+    stream = await turn_twice(parts)
+    assert await audit_transitions(parts) == 2
+    await ConnectorRegistry(parts).health_check("plugin", tenant_id="acme", max_age=0)
+    await parts.redis.xtrim(stream, maxlen=kept, approximate=False)  # as the cap does while the sink is away
+    assert await audit_transitions(parts) == kept
+    assert await audit_transitions(parts) == 0, "and it is said once"
+    assert len(await told(parts, Action.RECORDS_LOST)) == 1
+    assert (await told(parts))[-kept - 1]["action"] == Action.RECORDS_LOST, "before what follows the gap"
+    assert await lost(parts) == 1
+
+
+async def test_a_transition_in_the_words_of_another_version_holds_up_no_other(parts: Parts) -> None:
+    stream = await turn_twice(parts)
+    for odd in ('{"connector":"plugin","tenant":"acme","state":{"to":"ok"}}', "[]", "{"):
+        await parts.redis.xadd(stream, {"transition": odd})
+    await ConnectorRegistry(parts).health_check("plugin", tenant_id="acme", max_age=0)
+    assert await audit_transitions(parts) == 3
+    assert await audit_transitions(parts) == 0
+    assert len(await told(parts, Action.TRANSITION)) == 3
+    assert len(await told(parts, Action.RECORDS_LOST)) == await lost(parts) == 3
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """The store is restored from an older copy: what it has counts, whatever newer revisions are in use."""
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,19 @@ async def test_the_same_revision_of_another_content_is_noticed(parts: Parts, bac
         await parts.store.set_config(ACME, THIRD, actor="another tool")
     await compare_everything(parts)
     assert await scheduled(parts, ACME) == THIRD
+
+
+async def test_a_number_that_json_has_not_is_no_other_content(parts: Parts) -> None:
+    """A schedule keeps it as null, which is never equal: the store would be written over in every round."""
+    await configured(parts, ACME, CONFIG)
+    document = '{"schema": 1, "auth": {"type": "bearer", "token": "env://TOKEN"}, "settings": {"a": NaN}}'
+    with closing(sqlite3.connect(parts.settings.sqlite_path)) as store, store:
+        store.execute("UPDATE configs SET document = ?, revision = 2", (document,))
+    for _ in range(3):
+        await compare_everything(parts)
+    with closing(sqlite3.connect(parts.settings.sqlite_path)) as store:
+        assert store.execute("SELECT revision FROM configs").fetchall() == [(2,)]
+    assert await scheduled(parts, ACME) == CONFIG
 
 
 async def test_a_forgotten_deletion_keeps_nothing_out(parts: Parts, tmp_path: Path) -> None:

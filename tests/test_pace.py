@@ -79,6 +79,17 @@ def test_what_the_vendor_is_suspected_of_is_asked_at_the_usual_pace() -> None:
     assert next_due(PAIR, suspected, PACE, NOW, MINUTE) - NOW <= PACE.interval
 
 
+@pytest.mark.parametrize("reason", [Reason.SECRET_UNAVAILABLE, Reason.MONITOR_ERROR])
+def test_what_failed_by_our_own_fault_is_asked_again_at_the_usual_pace_however_long_the_pairs_own(
+    reason: Reason,
+) -> None:
+    good = checked(Reason.OK)
+    for record in (checked(reason), replace(good, raw=checked(reason).verdict)):
+        assert MINUTE // 2 <= next_due(PAIR, record, PACE, NOW, 1440 * MINUTE) - NOW <= MINUTE
+        assert 3 * MINUTE // 2 <= next_due(PAIR, record, PACE, NOW, 1440 * MINUTE, share=3 * MINUTE) - NOW <= 3 * MINUTE
+        assert next_due(PAIR, record, PACE, NOW, 10_000) - NOW <= 10_000
+
+
 @pytest.mark.parametrize(("consecutive", "intervals"), [(2, 1), (3, 1), (4, 2), (6, 8), (9, 15), (400, 15)])
 def test_what_is_definitively_broken_is_asked_less_and_less_up_to_a_ceiling(consecutive: int, intervals: int) -> None:
     wait = next_due(PAIR, checked(Reason.CREDENTIAL_REJECTED, consecutive=consecutive), PACE, NOW, MINUTE) - NOW

@@ -1,8 +1,12 @@
 import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from math import inf
+from typing import cast
 from unittest.mock import AsyncMock
 
 import pytest
+from structlog.testing import capture_logs
 
 from registry import keys
 from registry.bootstrap import Parts
@@ -12,7 +16,7 @@ from registry.health import Reason
 from registry.ids import SYSTEM, Pair
 from registry.loss import LOOK_AGAIN
 from registry.schedule import Entry, Scheduled
-from registry.stores import Changes
+from registry.stores import Change, Changes, StoredConfig
 from tests.fixtures_redis import RedisServer
 from tests.test_schedule import ACME, CONFIG, GLOBEX, record
 
@@ -63,6 +67,25 @@ async def test_a_changed_credential_voids_the_verdict_and_a_changed_label_does_n
     assert (await parts.cache.status(ACME)).reason is Reason.NOT_CHECKED
 
 
+async def test_a_configuration_that_cannot_be_written_holds_up_no_other(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = Change(ACME, 1, deleted=False, config=CONFIG.model_copy(update={"label": "\ud800"}))
+    pages = parts.store.changes_since
+
+    async def with_odd_one(cursor: str | None, *, limit: int = 500) -> Changes:
+        page = await pages(cursor, limit=limit)
+        return replace(page, items=(odd, *page.items))
+
+    monkeypatch.setattr(parts.store, "changes_since", with_odd_one)
+    await parts.store.set_config(GLOBEX, CONFIG, actor="test")
+    with capture_logs() as logs:
+        await parts.reconciler.run()
+    assert [await scheduled(parts, ACME), await scheduled(parts, GLOBEX)] == [None, 1]
+    assert [log["pair"] for log in logs if log["event"] == "broken_configuration"] == [str(ACME)]
+    await parts.configurations.announce(StoredConfig(ACME, 1, cast("ConnectorConfig", odd.config), "test", 0, 1))
+
+
 async def test_the_schedule_is_rebuilt_after_redis_lost_its_data(parts: Parts, redis_server: RedisServer) -> None:
     await parts.store.set_many([(Pair("github", f"t{n}"), CONFIG) for n in range(60)], actor="test")
     await parts.reconciler.run()
@@ -73,6 +96,22 @@ async def test_the_schedule_is_rebuilt_after_redis_lost_its_data(parts: Parts, r
     pairs, due = depth["github"]
     assert pairs == 61, "sixty tenants and the service check"
     assert due < 20, "spread over an interval, not all at once"
+
+
+async def test_after_a_loss_a_pair_of_a_long_interval_is_checked_as_soon_as_others(
+    parts: Parts, redis_server: RedisServer
+) -> None:
+    daily = CONFIG.model_copy(update={"interval": 86_400.0})
+    await parts.store.set_many([(Pair("github", f"t{n}"), daily) for n in range(20)], actor="test")
+    await parts.reconciler.run()
+    with redis_server.client() as client:
+        client.flushall()
+    await parts.reconciler.run()
+    turns = [
+        await parts.redis.zscore(keys.due(parts.schedule.shard(Pair("github", f"t{n}")), "github"), f"t{n}")
+        for n in range(20)
+    ]
+    assert max(turn or inf for turn in turns) <= parts.clock.now_ms() + 60_000
 
 
 @pytest.mark.parametrize("lost", [True, False])
@@ -331,6 +370,19 @@ async def test_a_pair_that_the_schedule_lost_after_it_was_met_is_entered_again(
     assert (await parts.cache.status(lost)).reason is Reason.NOT_CHECKED
     await parts.reconciler.run()
     assert await scheduled(parts, lost) == 1
+
+
+async def test_pairs_and_service_checks_that_lost_only_their_turns_get_others(parts: Parts) -> None:
+    await parts.store.set_many([(Pair("github", f"t{n}"), CONFIG) for n in range(30)], actor="test")
+    await parts.reconciler.run()
+    await parts.redis.delete(*[keys.due(shard, "github") for shard in range(parts.settings.shards)])
+    await parts.redis.hset(keys.CURSOR, "full_ms", "0")
+    await parts.reconciler.run()
+    pairs, due = (await parts.schedule.depth(["github"]))["github"]
+    assert pairs == 31, "and the service check"
+    assert due < 15, "spread over an interval, not all at once"
+    assert await parts.reconciler.run() == {"changed": 0, "removed": 0}
+    assert await parts.reconciler.run() == {"changed": 0}
 
 
 async def test_a_comparison_whose_notes_are_gone_begins_anew_and_asks_for_nobody_singly(

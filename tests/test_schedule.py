@@ -203,6 +203,16 @@ async def test_an_old_revision_does_not_come_back(parts: Parts) -> None:
     assert not await parts.schedule.remove(ACME, 2)
 
 
+async def test_a_pair_that_lost_its_turn_is_entered_again_and_one_that_is_claimed_has_one(parts: Parts) -> None:
+    await enter(parts, ACME)
+    await claimed(parts)
+    assert not await parts.schedule.put(ACME, 1, CONFIG, reset=True)
+    assert await parts.redis.delete(keys.due(parts.schedule.shard(ACME), "github"))
+    assert not await parts.schedule.put(ACME, 0, CONFIG, reset=True)
+    assert await parts.schedule.put(ACME, 1, CONFIG, reset=True)
+    assert [task.pair for task in await claimed(parts)] == [ACME]
+
+
 async def test_a_removed_pair_is_gone_and_refuses_late_results(parts: Parts) -> None:
     await enter(parts, ACME)
     (task,) = await claimed(parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import jsonschema
@@ -10,7 +11,15 @@ from pydantic import SecretStr, ValidationError
 
 from registry.bootstrap import Parts
 from registry.catalog import Catalog
-from registry.connector import BreakingChange, ConnectorConfig, ConnectorMetadata, SecretRef, ServiceAccountAuth
+from registry.configuring import parse_config
+from registry.connector import (
+    BearerAuth,
+    BreakingChange,
+    ConnectorConfig,
+    ConnectorMetadata,
+    SecretRef,
+    ServiceAccountAuth,
+)
 from registry.connectors import CONNECTORS
 from registry.errors import InvalidConfig
 from registry.facade import ConnectorRegistry
@@ -52,6 +61,24 @@ def test_what_is_wrong_is_told_by_field_with_what_was_probably_meant(
         parts.configurations.validate(Pair(connector, "acme"), document)
     assert told in str(refused.value)
     assert f"tenant acme, connector {connector}: " in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"label": "\ud800"},
+        {"settings": {"a": "\ud800"}},
+        {"settings": {"a": float("inf")}},
+        {"settings": {"a": 10**5000}},
+        {"settings": {"a": json.loads("[" * 200 + "]" * 200)}},
+    ],
+    ids=range(5),
+)
+def test_what_would_not_be_read_back_is_refused_as_plain_data_and_as_an_object(changed: dict[str, Any]) -> None:
+    made = ConnectorConfig(auth=BearerAuth(token=SecretRef("env://TOKEN"))).model_copy(update=changed)
+    for document in (made, {"auth": BEARER, **changed}):
+        with pytest.raises(InvalidConfig, match=f"connector github: {next(iter(changed))}"):
+            parse_config(ACME, document)
 
 
 async def test_a_stored_configuration_that_the_connector_cannot_use_is_misconfigured_not_healthy(parts: Parts) -> None:

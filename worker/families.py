@@ -207,7 +207,7 @@ _TABLE = (
         "registry_transitions_lost_total",
         "counter",
         (),
-        "Times that transitions were cut off before the webhooks' side had read them.",
+        "Times that transitions were cut off, or unreadable, before the webhooks' side or the audit log had them.",
         "1",
     ),
     Family(

@@ -28,10 +28,11 @@ local fence = math.max(time[1] * 1000000 + time[2], tonumber(redis.call('GET', K
 redis.call('SET', KEYS[5], string.format('%.0f', fence))
 
 local body = old ~= '' and cjson.decode(old) or {}
-if body.v then
+local was = body.v and {body.s or 'healthy', body.r or 'ok'} or {'unknown', 'not_checked'}
+if body.v or known then  -- what was told of an earlier verdict ends too
   local event = '{"connector":"%s","tenant":"%s","from":["%s","%s"],"to":["unknown","not_configured"],' ..
     '"fault":"none","at_ms":%.0f,"version":%.0f}'
-  event = string.format(event, ARGV[2], ARGV[1], body.s or 'healthy', body.r or 'ok', time[1] * 1000 + time[2] / 1000, fence)
+  event = string.format(event, ARGV[2], ARGV[1], was[1], was[2], time[1] * 1000 + time[2] / 1000, fence)
   redis.call('XADD', KEYS[7], 'MAXLEN', '~', ARGV[7], '*', 'transition', event)
 end
 redis.call('SET', KEYS[1], string.format('{"rv":%s,"fe":%.0f,"k":"g"}', ARGV[3], fence), 'PX', ARGV[4])

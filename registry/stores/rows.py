@@ -37,11 +37,15 @@ def checked(pair: Pair) -> Pair:
 
 
 def dumped(pair: Pair, config: ConnectorConfig, migrations: Migrations = MIGRATIONS) -> str:
-    """The document to store. Raises `InvalidConfig` for a clear secret or an oversized configuration."""
+    """The document to store. Raises `InvalidConfig` for a clear secret, and for what is too large or no JSON."""
     for field, value in config.secrets():
         if isinstance(value, SecretStr):
             raise InvalidConfig(f"{pair}: auth.{field} is a clear secret; only references are stored, seal it first")
-    document = json.dumps({"schema": _current(migrations), **config.model_dump(mode="json", exclude_none=True)})
+    try:
+        fields = {"schema": _current(migrations), **config.model_dump(mode="json", exclude_none=True)}
+        document = json.dumps(fields, allow_nan=False)
+    except ValueError as error:
+        raise InvalidConfig(f"{pair}: the configuration cannot be written as JSON: {error}") from None
     if len(document) > MAX_DOCUMENT:
         raise InvalidConfig(f"{pair}: the configuration takes {len(document)} characters, at most {MAX_DOCUMENT}")
     return document

@@ -224,6 +224,12 @@ async def test_an_oversized_configuration_is_refused(store: TenantConfigStore) -
         await store.set_config(GITHUB, large, actor="ann")
 
 
+async def test_a_number_that_json_has_not_is_refused(store: TenantConfigStore) -> None:
+    endless = config().model_copy(update={"settings": {"a": float("inf")}})
+    with pytest.raises(InvalidConfig, match=r"github:acme: .*JSON"):
+        await store.set_config(GITHUB, endless, actor="ann")
+
+
 @pytest.mark.parametrize("pair", [Pair("git/hub", "acme"), Pair("github", ".."), Pair("github", "*"), Pair("", "acme")])
 async def test_an_invalid_id_is_refused_everywhere(store: TenantConfigStore, pair: Pair) -> None:
     with pytest.raises(InvalidId):
@@ -373,6 +379,8 @@ async def test_history_keeps_the_last_revisions_only(store: TenantConfigStore) -
         ('{"schema": 99, "auth": {"type": "bearer", "token": "env://T"}}', "schema 99"),
         ('{"schema": 1, "auth": {"type": "bearer"}}', r"auth\.bearer\.token"),
         ('{"schema": 1, "auth": {"type": "bearer", "token": "env://T"}, "colour": 1}', "colour"),
+        ('{"schema": 1, "auth": {"type": "bearer", "token": "env://T"}, "settings": {"a": NaN}}', "settings"),
+        ('{"schema": 1, "auth": {"type": "bearer", "token": "env://T"}, "settings": {"a": "\\ud800"}}', "settings"),
     ],
 )
 async def test_a_broken_document_names_pair_and_field_and_hides_no_other(

@@ -1,11 +1,12 @@
 """What is told of a pair, step by step."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from registry.health import REASONS, Fault, HealthStatus, Reason, Status
 from worker.events.message import MessageType
-from worker.events.telling import IDLE, WELL, Rules, Telling, Told, Turn, public, settled, turned
+from worker.events.telling import IDLE, MUTED_MS, POLL_MS, WELL, Rules, Telling, Told, Turn, public, settled, turned
 
 RULES = Rules(flaps=4, window_ms=60_000, quiet_ms=30_000, vendor_ms=10_000)
 OK, SLOW, REJECTED, BROKEN = Reason.OK, Reason.SLOW, Reason.CREDENTIAL_REJECTED, Reason.VENDOR_ERROR
@@ -62,6 +63,32 @@ def test_moments_that_lie_ahead_are_of_a_clock_that_was_set_back() -> None:
     assert told(settled(state, verdict(BROKEN, consecutive=2), 1_000, RULES)[1]) == [(MessageType.TRANSITION, BROKEN)]
     flapping = Telling(flapping=True, turned_ms=(3_600_000,), waiting=turn(OK, 3_600_000))
     assert told(settled(flapping, verdict(OK), 1_000, RULES)[1]) == [(MessageType.SETTLED, OK)]
+
+
+LATE = 10**9
+STATES = [
+    Telling(turned_ms=(1,)),
+    Telling(waiting=turn(REJECTED, 1)),
+    Telling(flapping=True, turned_ms=(1,), waiting=turn(OK, 1)),
+]
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("muted", [False, True])
+def test_whoever_was_looked_at_comes_back_later_and_holds_nobody_else_up(state: Telling, muted: bool) -> None:
+    state, _ = settled(state, None, LATE, RULES, muted=muted)
+    assert (state.look_ms(LATE, RULES, LATE + 3_600_000 if muted else 0) or LATE + POLL_MS) >= LATE + POLL_MS
+
+
+@pytest.mark.parametrize("state", STATES[1:])
+def test_a_pair_in_maintenance_is_looked_at_when_that_ends_and_now_and_then(state: Telling) -> None:
+    assert state.look_ms(LATE, RULES, LATE + 20_000) == LATE + 20_000
+    assert state.look_ms(LATE, RULES, LATE + 3_600_000) == LATE + MUTED_MS
+    assert RULES.longest_ms >= MUTED_MS, "it is not taken for one of a clock that was set back"
+
+
+def test_that_a_pair_turned_is_forgotten_in_maintenance_too() -> None:
+    assert settled(Telling(turned_ms=(1,)), None, LATE, RULES, muted=True) == (IDLE, [])
 
 
 def test_a_rejection_that_is_not_confirmed_was_never_told() -> None:

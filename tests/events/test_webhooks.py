@@ -8,7 +8,7 @@ import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import msgspec
 import pytest
@@ -21,7 +21,7 @@ from registry.bootstrap import Parts
 from registry.clock import steady
 from registry.connectors import CONNECTORS
 from registry.errors import InvalidConfig
-from registry.health import REASONS, Fault, Reason, Verdict
+from registry.health import REASONS, Fault, Reason, Status, Verdict
 from registry.ids import Pair
 from registry.incidents import Incident, IncidentKind
 from registry.recording import Outcome
@@ -32,7 +32,8 @@ from worker.events.gather import Gatherer
 from worker.events.message import Message, MessageType
 from worker.events.retention import trim
 from worker.events.standing import ASKED_MS, lost, standings
-from worker.events.telling import Rules
+from worker.events.telling import Rules, Turn
+from worker.events.telling import Telling as Remembered
 from worker.events.webhooks import load_webhooks
 from worker.incidents import _write
 from worker.metrics import platform_families
@@ -694,6 +695,44 @@ async def test_nobody_is_told_of_what_was_announced_but_of_what_is_left_of_it(
     await turn(parts, Reason.SLOW)
     await telling.retry("ops")
     assert [event["subject"] for event in receiver.events] == ["acme/github"]
+
+
+@pytest.mark.parametrize("verdict", ["void", "expired"])
+async def test_that_a_pair_was_removed_is_told_though_it_has_no_verdict_just_then(
+    parts: Parts, receiver: Receiver, tells: Tells, verdict: str
+) -> None:
+    telling, pair = tells({"ops": {"url": receiver.url}}), Pair("github", "acme")
+    await telling.tell()
+    await turn(parts, Reason.SLOW)
+    await telling.tell()
+    if verdict == "void":
+        await parts.schedule.put(pair, 2, CONFIG, reset=True)
+    else:
+        await parts.redis.delete(keys.verdict(parts.schedule.shard(pair), pair))
+    await parts.schedule.remove(pair, 3)
+    await telling.tell()
+    reasons = [event["data"]["to"]["reason"] for event in cast("list[dict[str, Any]]", receiver.events)]
+    assert reasons == ["slow", "not_configured"]
+    assert await parts.redis.hgetall(box.PAIRS) == {}, "nothing is remembered of who is gone"
+
+
+async def test_many_in_maintenance_keep_nobody_else_waiting(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.events.gather.LOOKED_AT", 2)
+    gatherer, now = Gatherer(parts, RULES, ["ops"]), parts.clock.now_ms()
+    await gatherer.gather()
+    for tenant in ("t0", "t1"):
+        flaps = Turn("s0-1-0", "github", tenant, Status.DEGRADED, Reason.SLOW, Fault.VENDOR, 1)
+        state = Remembered(flapping=True, turned_ms=(1,), waiting=flaps)
+        await parts.redis.hset(box.PAIRS, f"github:{tenant}", msgspec.json.encode(state).decode())
+        await parts.redis.zadd(box.OPEN, {f"github:{tenant}": 1})
+        await parts.maintenance.add(actor="ann", starts_ms=now, ends_ms=now + 3_600_000, tenant=tenant)
+    await turn(parts, Reason.CREDENTIAL_REJECTED)
+    await gatherer.gather()
+    await turn(parts, Reason.CREDENTIAL_REJECTED)
+    await parts.redis.zadd(box.OPEN, {"github:acme": parts.clock.now_ms()})  # its second is over
+    await gatherer.gather()
+    told = [json.loads(fields[b"message"]) for _, fields in cast("Rows", await parts.redis.xrange(box.OUTBOX))]
+    assert [message["tenant"] for message in told if message["type"] == "connectors.transition"] == ["acme"]
 
 
 async def test_the_metrics_tell_who_is_behind_and_what_was_given_up(

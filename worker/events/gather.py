@@ -87,7 +87,7 @@ class Gatherer:
         pairs = list(dict.fromkeys([*turned_pairs, *(Pair.parse(name.decode()) for name in waiting)]))
         states = await _remembered(parts, pairs)
         windows = await MaintenanceBoard(parts.redis).current()
-        muted = {pair for pair in pairs if until(pair, windows, now)}
+        muted = {pair: end for pair in pairs if (end := until(pair, windows, now))}
         told: list[tuple[Pair, Told]] = []
         for pair, turn in zip(turned_pairs, news.turns, strict=True):
             states[pair], more = turned(states[pair], turn, rules, muted=pair in muted)
@@ -102,7 +102,7 @@ class Gatherer:
         news.messages += [
             wording.news(what, statuses.get(pair), incidents, endpoints.get(pair, "")) for pair, what in told
         ]
-        await self._write(news, states, now, fenced)
+        await self._write(news, states, muted, now, fenced)
         self._reached = news.positions
         self._marks.add(news.mark)
         return len(news.messages)
@@ -148,7 +148,9 @@ class Gatherer:
             log.warning("transitions_lost", set_back=True)
         return news
 
-    async def _write(self, news: _News, states: Mapping[Pair, Telling], now_ms: int, fenced: Fenced | None) -> None:
+    async def _write(
+        self, news: _News, states: Mapping[Pair, Telling], muted: Mapping[Pair, int], now_ms: int, fenced: Fenced | None
+    ) -> None:
         async with self._parts.redis.pipeline(transaction=True) as pipe:
             if fenced:
                 await fenced(pipe)
@@ -161,7 +163,7 @@ class Gatherer:
                     pipe.hdel(box.PAIRS, str(pair))
                 else:
                     pipe.hset(box.PAIRS, str(pair), msgspec.json.encode(state).decode())
-                look = state.look_ms(now_ms, self._rules)
+                look = state.look_ms(now_ms, self._rules, muted.get(pair, 0))
                 if look is None:
                     pipe.zrem(box.OPEN, str(pair))
                 else:

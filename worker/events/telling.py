@@ -35,7 +35,7 @@ class Rules:
     @property
     def longest_ms(self) -> int:
         """After so long every pair that is remembered is looked at again."""
-        return max(self.window_ms, self.quiet_ms, POLL_MS)
+        return max(self.window_ms, self.quiet_ms, POLL_MS, MUTED_MS)
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -94,17 +94,25 @@ class Telling(msgspec.Struct, frozen=True, omit_defaults=True):
         """Is there nothing to remember?"""
         return self == IDLE
 
-    def look_ms(self, now_ms: int, rules: Rules) -> int | None:
-        """When to look at the pair again though it does not turn (Unix ms); None for never."""
+    def look_ms(self, now_ms: int, rules: Rules, muted_until: int = 0) -> int | None:
+        """When to look at the pair again though it does not turn (Unix ms); None for never.
+
+        It is later in any case, so that others have their turn first. `muted_until`: the end of its maintenance, which
+        may yet be brought forward; 0: it is in none.
+        """
+        soonest = max(now_ms + POLL_MS, min(muted_until, now_ms + MUTED_MS))
         if self.flapping:
-            return max(self.turned_ms, default=0) + rules.quiet_ms
+            return max(soonest, max(self.turned_ms, default=0) + rules.quiet_ms)
         if self.waiting is not None:
-            return now_ms + POLL_MS
-        return max(self.turned_ms) + rules.window_ms if self.turned_ms else None
+            return soonest
+        return max(soonest, max(self.turned_ms) + rules.window_ms) if self.turned_ms else None
 
 
 POLL_MS = 1_000
 """How often a pair is looked at whose turn waits for something; milliseconds."""
+
+MUTED_MS = 60_000
+"""How often a pair in maintenance is looked at, of which nothing is told before that ends; milliseconds."""
 
 IDLE = Telling()
 WELL = (Status.HEALTHY, Reason.OK)
@@ -137,7 +145,7 @@ def settled(
 ) -> tuple[Telling, list[Told]]:
     """Time has passed for a pair that is remembered; `current` is its verdict, None while that cannot be read."""
     waiting = state.waiting
-    if muted:
+    if muted and (state.flapping or waiting is not None):
         return state, []
     if state.flapping:
         if _ago(max(state.turned_ms, default=0), now_ms) < rules.quiet_ms or waiting is None:
