@@ -159,6 +159,13 @@ async def test_the_audit_log_of_a_tenant_is_its_own_without_the_chain(world: Wor
     assert len((await world.ask("GET", "/v1/audit?limit=1", Role.ADMIN)).body["items"]) == 1
 
 
+async def test_a_token_in_an_address_is_not_written_down(world: World) -> None:
+    token = await world.token(Role.ADMIN, OWN)
+    await world.ask("GET", f"/v1/tenants/{token}/health", Role.READER, FOREIGN)
+    (row,) = await world.audited(Action.ACCESS_DENIED)
+    assert row["detail"]["request"] == "GET /v1/tenants/[masked]/health"
+
+
 async def test_who_is_turned_away_is_written_down_but_fills_no_log(world: World) -> None:
     for _ in range(40):
         await world.api.ask("GET", "/v1/me")
