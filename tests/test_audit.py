@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 from collections.abc import Sequence
@@ -144,6 +145,34 @@ async def test_a_sink_that_is_away_stops_nobody_and_gets_everything_later() -> N
     sink.away = False
     await trail.aclose()
     assert [record.as_dict()["action"] for record in await sink.records()] == ["configured", "connector_loaded"]
+
+
+async def test_what_is_being_written_when_its_caller_is_cancelled_is_written_once() -> None:
+    class Slow(MemoryAudit):
+        """Writes in the end, whoever has given up."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.asked, self.go_on = asyncio.Event(), asyncio.Event()
+
+        async def append(self, entries: Sequence[Entry]) -> Head:
+            self.asked.set()
+            return await asyncio.shield(asyncio.ensure_future(self.later(entries)))
+
+        async def later(self, entries: Sequence[Entry]) -> Head:
+            await self.go_on.wait()
+            return await MemoryAudit.append(self, entries)
+
+    sink = Slow()
+    trail = Trail(sink)
+    recording = asyncio.create_task(trail.record(Action.CONFIGURED, actor="ann"))
+    await sink.asked.wait()
+    recording.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await recording
+    sink.go_on.set()
+    await trail.record(Action.DELETED, actor="ann")
+    assert [row.as_dict()["action"] for row in await sink.records()] == ["configured", "deleted"]
 
 
 async def test_what_could_not_be_kept_is_counted_in_the_log(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,6 +53,7 @@ class Trail:
         self._resolved: OrderedDict[int, None] = OrderedDict()
         self._soon: asyncio.Task[None] | None = None
         self._writing = asyncio.Lock()
+        self._unfinished: set[asyncio.Task[None]] = set()  # a loop alone does not keep its tasks alive
 
     async def record(
         self,
@@ -95,7 +96,13 @@ class Trail:
                 await self.sink.append(entries)
 
     async def flush(self) -> None:
-        """Write what waits."""
+        """Write what waits. If the caller is cancelled the writing goes on, for a sink's thread does so anyway."""
+        writing = asyncio.get_running_loop().create_task(self._flush())
+        self._unfinished.add(writing)
+        writing.add_done_callback(self._unfinished.discard)
+        await asyncio.shield(writing)
+
+    async def _flush(self) -> None:
         async with self._writing:
             entries, lost = list(self._waiting), self._lost
             if not entries:
@@ -105,7 +112,7 @@ class Trail:
             gap = [Entry(Action.RECORDS_LOST, self.actor, entries[0].at_ms, detail={"lost": lost})] if lost else []
             try:
                 await self.sink.append(gap + entries)
-            except BaseException as error:
+            except Exception as error:
                 self._lost += lost
                 self._waiting.extendleft(reversed(entries))
                 if not isinstance(error, StoreUnavailable):
