@@ -75,6 +75,11 @@ def masked(text: str) -> str:
     return _CREDENTIAL.sub(MASK, text)
 
 
+def printable(text: str) -> str:
+    """`text` without what a terminal obeys or does not show, apart from line ends and tabs."""
+    return _CONTROL.sub(lambda found: "".join(letter for letter in found[0] if letter in "\n\t"), text)
+
+
 def _concealed(text: str, credentials: Collection[str]) -> str:
     """Letters that do not show are passed over, so that they cannot hide a credential between them."""
     letters = _letters(text)

@@ -14,6 +14,7 @@ import msgspec
 from registry import keys
 from registry.audit import Action
 from registry.audit.trail import Trail
+from registry.clean import clean
 from registry.clock import SharedClock
 from registry.connection import Redis
 from registry.errors import InvalidConfig, NotConfigured
@@ -120,7 +121,7 @@ class Maintenance:
             ends_ms=ends_ms,
             connector=connector_id(connector) if connector is not None else None,
             tenant=tenant_id(tenant) if tenant is not None else None,
-            note=note[:200],
+            note=clean(note),
             actor=actor,
         )
         kept = await self._board.posted()
