@@ -1,16 +1,20 @@
 """Writing to the terminal: JSON for programs, Rich for people, notes to stderr.
 
-What is shown may come from anybody, so nothing passes that a terminal would obey.
+What is shown may come from anybody, so nothing passes that a terminal would obey. `Failed` is raised where stdout takes
+no more.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from registry.clean import printable
+from worker.commands.exits import Failed
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
@@ -24,8 +28,7 @@ PIPED_WIDTH = 240
 def print_json(value: object, *, indent: int | None = 2) -> None:
     """`value` as JSON on stdout; ``indent=None`` gives one line."""
     text = json.dumps(value, indent=indent, ensure_ascii=False)
-    sys.stdout.write((text if printable(text) == text else json.dumps(value, indent=indent)) + "\n")
-    sys.stdout.flush()
+    _write(text if printable(text) == text else json.dumps(value, indent=indent))
 
 
 def note(text: str) -> None:
@@ -36,8 +39,7 @@ def note(text: str) -> None:
 
 def say(text: str) -> None:
     """A line of the answer: stdout."""
-    sys.stdout.write(f"{printable(text)}\n")
-    sys.stdout.flush()
+    _write(printable(text))
 
 
 def console() -> Console:
@@ -45,6 +47,10 @@ def console() -> Console:
     from rich.console import Console
 
     class Terminal(Console):
+        def print(self, *objects: Any, **more: Any) -> None:
+            with _answering():
+                super().print(*objects, **more)
+
         def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
             for segment in super().render(renderable, options):
                 yield segment if segment.control else segment._replace(text=printable(segment.text))
@@ -53,3 +59,21 @@ def console() -> Console:
     if not made.is_terminal:
         made.width = max(made.width, PIPED_WIDTH)
     return made
+
+
+def _write(line: str) -> None:
+    with _answering():
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    """Raises `Failed` where stdout takes no more. That nobody reads it any longer is no failure."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python would try again at its end
+        raise Failed(f"the answer could not be written to stdout: {error.strerror}") from None
