@@ -18,6 +18,7 @@ from pydantic import SecretStr
 from registry import keys
 from registry.audit import Action
 from registry.audit.trail import Trail
+from registry.clean import clean
 from registry.clock import SharedClock
 from registry.connection import Redis
 from registry.errors import InvalidConfig, NotConfigured
@@ -132,7 +133,7 @@ class Access:
             hash=_hash(token),
             role=role,
             tenant=tenant,
-            note=note[:200],
+            note=clean(note),
             actor=actor,
             created_ms=now,
             expires_ms=None if days is None else now + round(days * 86_400_000),

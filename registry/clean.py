@@ -30,16 +30,22 @@ _URLSAFE = str.maketrans("+/", "-_")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\xad\ud800-\udfff\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]+")
 _CREDENTIAL = re.compile(
     r"""
-      \b(?:gh[pousr]_|github_pat_)[A-Za-z0-9_]{4,}             # GitHub
-    | \bgl[a-z]{2,6}-[A-Za-z0-9_.-]{4,}                        # GitLab
-    | \bxox[a-z]-[A-Za-z0-9-]{4,} | \bxapp-[A-Za-z0-9-]{4,}    # Slack
-    | \blin_(?:api|oauth)_[A-Za-z0-9]{4,}                      # Linear
-    | \bya29\.[A-Za-z0-9_.-]{4,} | \bAIza[A-Za-z0-9_-]{10,}    # Google
-    | \beyJ[A-Za-z0-9_-]{6,}\.[A-Za-z0-9_.-]+                  # JWT
+      \b(?:                                                    # once for all of them: it is asked at every letter
+        (?:gh[pousr]_|github_pat_)[A-Za-z0-9_]{4,}             # GitHub
+      | gl[a-z]{2,6}-[A-Za-z0-9_.-]{4,}                        # GitLab
+      | xox[a-z]-[A-Za-z0-9-]{4,} | xapp-[A-Za-z0-9-]{4,} | hooks\.slack\.com/\w+/[^\s"'<>]+   # Slack
+      | lin_(?:api|oauth)_[A-Za-z0-9]{4,}                      # Linear
+      | ya29\.[A-Za-z0-9_.-]{4,} | AIza[A-Za-z0-9_-]{10,}      # Google
+      | eyJ[A-Za-z0-9_-]{6,}\.[A-Za-z0-9_.-]+                  # JWT
+      | crt_[0-9a-f]{12}_[A-Za-z0-9_-]{4,} | whsec_[A-Za-z0-9+/=_-]{4,}   # our own
+      | (?i:bearer|basic|token)\s+(?:(?=\S*\d)[A-Za-z0-9+/=_.~-]{8,}|[A-Za-z0-9+/=_.~-]{20,})   # a refresh is prose
+      | (?i:authorization)["']?\s*[=:]\s*["']?[^\s"',;]+(?:\ [^\s"',;]+)?
+      | (?i:password|passwd|secret|api[_-]?key|client_secret|(?:access|refresh|private|job|deploy)[_-]token)["']?
+        \s*[=:]\s*b?(?:"[^"]+|'[^']+|[^\s"'&,;]+)
+      | (?i:token)(?:=|["']\s*:\s*["'])[^\s"'&,;]+             # "token: expired" is prose
+      )
     | -----BEGIN[^-]*PRIVATE\ KEY-----.*                       # PEM
-    | (?i:\b(?:bearer|basic|token)\s+)(?=[^\s]*\d)[A-Za-z0-9+/=_.~-]{8,}   # "token refresh" is prose
-    | (?i:\b(?:password|passwd|secret|api_?key|access_token|refresh_token|client_secret)["']?\s*[=:]\s*["']?)[^\s"'&,;]+
-    | (?<=://)[^/\s:@]+:[^/\s@]+(?=@)                          # credentials in a URL
+    | (?<=://)[^/?#\s]+(?=@)                                   # credentials in a URL
     """,
     re.VERBOSE | re.DOTALL,
 )
@@ -67,6 +73,11 @@ def clean(text: str, *, limit: int = LIMIT, credentials: Collection[str] = ()) -
 def masked(text: str) -> str:
     """`text` with what looks like a credential replaced by ``[masked]``, and otherwise as it is."""
     return _CREDENTIAL.sub(MASK, text)
+
+
+def printable(text: str) -> str:
+    """`text` without what a terminal obeys or does not show, apart from line ends and tabs."""
+    return _CONTROL.sub(lambda found: "".join(letter for letter in found[0] if letter in "\n\t"), text)
 
 
 def _concealed(text: str, credentials: Collection[str]) -> str:

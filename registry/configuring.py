@@ -99,14 +99,21 @@ class Configurations:
         await self._configured(stored)
         return await self.announce(stored)
 
-    async def set_many(self, items: Sequence[tuple[Pair, ConnectorConfig]], *, actor: str) -> list[StoredConfig]:
+    async def set_many(
+        self, items: Sequence[tuple[Pair, ConnectorConfig]], *, actor: str, expected: Mapping[Pair, int] | None = None
+    ) -> list[StoredConfig]:
         """Seal and store valid configurations as `TenantConfigStore.set_many` does; `announce` each of them next.
 
         Raises:
-            InvalidConfig, SecretError, StoreUnavailable
+            InvalidConfig, SecretError, ConflictError, StoreUnavailable
         """
         sealed = [(pair, await self._secrets.seal(pair, config)) for pair, config in items]
-        written = await self._store.set_many(sealed, actor=actor) if sealed else []
+        try:
+            written = await self._store.set_many(sealed, actor=actor, expected=expected) if sealed else []
+        except ConflictError as error:
+            for stored in error.written:
+                await self._configured(stored)
+            raise
         for stored in written:
             await self._configured(stored)
         return written

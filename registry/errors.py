@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from registry.health import Fault, HealthStatus, Reason
+    from registry.stores import StoredConfig
 
 
 class RegistryError(Exception):
@@ -85,6 +86,9 @@ class InvalidConfig(ConfigError, ValueError):
 
 class ConflictError(ConfigError):
     """The configuration was changed by someone else since it was read: read it again and retry."""
+
+    written: tuple[StoredConfig, ...] = ()
+    """What the same call had written before, where it does not write all or nothing."""
 
 
 class SecretError(RegistryError):

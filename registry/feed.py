@@ -22,7 +22,7 @@ from registry.connection import AWAY
 from registry.errors import CacheUnavailable
 from registry.health import rfc3339
 from registry.ids import SYSTEM
-from registry.tail import BEGINNING, Entry, Tail, ends
+from registry.tail import BEGINNING, Entry, Tail, ends, whole
 from registry.watch import RETRY, Gap, Transition, transition_of
 
 if TYPE_CHECKING:
@@ -193,9 +193,11 @@ class Feed:
                     # In other streams something of the same millisecond may follow: rather twice than never.
                     pipe.xrange(stream, f"({position}" if stream == own else position.partition("-")[0], "+", RESUMED)
                 there, *rows = await pipe.execute()
+            if position == BEGINNING:
+                there = await whole(self._parts.redis, streams)
         except AWAY:
             return None
-        if (not there and position != BEGINNING) or any(len(row) >= RESUMED for row in rows):
+        if not there or any(len(row) >= RESUMED for row in rows):
             return None
         found = self._news([Entry(at.decode(), fields) for row in cast("list[_Rows]", rows) for at, fields in row])
         return None if any(isinstance(one, Gap) for one in found) else [o for o in found if self._concerns(o, tenant)]

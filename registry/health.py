@@ -30,9 +30,13 @@ __all__ = [
     "Status",
     "StepStatus",
     "Verdict",
+    "moment",
     "rfc3339",
     "status_of",
 ]
+
+_FIRST, _LAST = -62_135_596_800, 253_402_300_799
+"""The first and the last second of the calendar: those of the years 1 and 9999."""
 
 Scalar = str | int | float | bool
 Evidence = Mapping[str, Scalar]
@@ -283,9 +287,17 @@ def rfc3339(milliseconds: int | None) -> str | None:
     return None if milliseconds is None else _rfc3339(milliseconds)
 
 
+def moment(milliseconds: int) -> dt.datetime:
+    """Unix milliseconds as a time in UTC; what is beyond the calendar, as its first or last second.
+
+    >>> moment(0).year, moment(-(10**15)).year, moment(10**18).year
+    (1970, 1, 9999)
+    """
+    return dt.datetime.fromtimestamp(min(max(milliseconds / 1000, _FIRST), _LAST), dt.UTC)
+
+
 def _rfc3339(milliseconds: int) -> str:
-    moment = dt.datetime.fromtimestamp(milliseconds / 1000, dt.UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return moment(milliseconds).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _step_dict(step: HealthCheck) -> dict[str, object]:

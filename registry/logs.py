@@ -87,15 +87,21 @@ def mask(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
 
 
 def _masked(value: object, name: str = "", depth: int = 0) -> object:
-    """`value` as plain data. What is no plain data is shown as its ``repr``, which may tell more than is meant."""
+    """`value` as plain data. What is no plain data is shown as its ``repr``, which may tell more than is meant.
+
+    `name` is the whole path to it, and of a pair, as headers are, the first is the name of the second.
+    """
     if value is None or isinstance(value, bool | int | float):
         return value
-    if isinstance(value, str) and _SECRET.search(name):
-        return MASK
     if isinstance(value, Mapping) and depth < DEEPEST:
-        return {clean(str(key)): _masked(inner, str(key), depth + 1) for key, inner in value.items()}
+        return {clean(str(key)): _masked(inner, f"{name} {key}", depth + 1) for key, inner in value.items()}
     if isinstance(value, list | tuple | set | frozenset) and depth < DEEPEST:
+        match value:
+            case [str() | bytes() as key, inner] if _SECRET.search(str(key)):
+                return [clean(str(key)), _masked(inner, f"{name} {key!r}", depth + 1)]
         return [_masked(inner, name, depth + 1) for inner in value]
+    if _SECRET.search(name):
+        return MASK
     return clean(value if isinstance(value, str) else repr(value), limit=LONGEST)
 
 

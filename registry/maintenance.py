@@ -14,6 +14,7 @@ import msgspec
 from registry import keys
 from registry.audit import Action
 from registry.audit.trail import Trail
+from registry.clean import clean
 from registry.clock import SharedClock
 from registry.connection import Redis
 from registry.errors import InvalidConfig, NotConfigured
@@ -26,6 +27,9 @@ NOTE = "maintenance"
 
 LONGEST_MS = 90 * 86_400_000
 """A window beyond 90 days is a mistake: nobody would ever be alerted again."""
+
+FARTHEST_MS = 100 * 365 * 86_400_000
+"""A window that ends a century from now is a misspelt year."""
 
 MOST = 1_000
 """Windows at a time."""
@@ -101,7 +105,8 @@ class Maintenance:
         """Announce a window.
 
         Raises:
-            InvalidConfig: it names neither connector nor tenant, ends before it begins or is over, or is too long.
+            InvalidConfig: it names neither connector nor tenant, ends before it begins or is over, is too long,
+                begins before 1970 or ends too far from now.
             InvalidId: connector or tenant is not spelled like one.
             ConflictError: somebody else changed the windows meanwhile: try again.
             StoreUnavailable: the store is away; nothing was announced.
@@ -116,7 +121,7 @@ class Maintenance:
             ends_ms=ends_ms,
             connector=connector_id(connector) if connector is not None else None,
             tenant=tenant_id(tenant) if tenant is not None else None,
-            note=note[:200],
+            note=clean(note),
             actor=actor,
         )
         kept = await self._board.posted()
@@ -173,3 +178,5 @@ def _check(starts_ms: int, ends_ms: int, now_ms: int) -> None:
         raise InvalidConfig(
             "a maintenance window of more than 90 days would hide every failure: announce a shorter one"
         )
+    if starts_ms < 0 or ends_ms - now_ms > FARTHEST_MS:
+        raise InvalidConfig("a maintenance window begins after 1970 and ends within 100 years: is its year misspelt?")

@@ -7,13 +7,19 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import msgspec
+import structlog
 
 from registry.clock import SharedClock, steady
 from registry.connection import AWAY, Redis
 from registry.notes import NoteStore
+
+if TYPE_CHECKING:
+    from redis.asyncio.client import Pipeline
+
+log = structlog.get_logger(__name__)
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -99,10 +105,22 @@ class Noticeboard(Generic[T]):
             await self.copy()
 
     async def copy(self) -> None:
-        """Bring what is kept into Redis, which may have lost it. Raises `StoreUnavailable`, and as redis-py does."""
-        kept, wire = await self.posted(), await self._redis.get(self._key)
-        if wire is None or decoded(wire, self._kind) != kept:
-            await self._redis.set(self._key, msgspec.json.encode(kept))
+        """Bring what is kept into Redis, which may have lost it. Raises `StoreUnavailable`, and as redis-py does.
+
+        Where somebody else brings theirs meanwhile, what was read here may be older: then it is read again. A store
+        that never knew a notice has lost them, for the end of the last one is written there too: then the copy stays.
+        """
+
+        async def bring(pipe: Pipeline) -> None:
+            wire, kept = await pipe.get(self._key), await self.posted()
+            copied = decoded(wire, self._kind)
+            pipe.multi()  # type: ignore[no-untyped-call]  # redis-py leaves it untyped
+            if copied.revision and not kept.revision:
+                log.warning("notices_lost", name=self._name, revision=copied.revision)
+            elif wire is None or copied != kept:
+                pipe.set(self._key, msgspec.json.encode(kept))
+
+        await self._redis.transaction(bring, self._key)
 
     async def now_ms(self) -> int:
         """Redis' time (Unix ms), as well as it is known."""

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, cast
 
+from registry.clock import steady
 from registry.connection import Redis
 
 BEGINNING = "0-0"
-"""The position before every entry; also where an empty stream ends."""
+"""The position before every entry; also where a stream ends that never had one."""
+
+LEAST, LASTING = 10_000, 3_600.0
+"""Entries, and seconds of them, that are left in a stream that is cut: see `registry.keys` and the retention."""
 
 _Rows: TypeAlias = "list[tuple[bytes, Mapping[bytes, bytes]]]"
 
@@ -36,7 +41,7 @@ class Tail:
 
     An entry that was read is looked for again after every read: while it is there, nothing that followed it can have
     been trimmed, and Redis has not lost its data. So a gap is noticed within one read, at the cost of a look-up a
-    stream.
+    stream. Of a stream that was empty, the first entries are asked whether they are the first (see `whole`).
 
     Args:
         positions: stream → where to go on; a stream that is new to the reader begins at `end`.
@@ -45,22 +50,25 @@ class Tail:
 
     def __init__(self, redis: Redis, positions: Mapping[str, str], *, wait: float) -> None:
         self._redis, self._wait_ms = redis, max(1, int(wait * 1000))
-        self._at = dict(positions)
+        self._at, self._looked = dict(positions), steady()
 
     async def read(self) -> News:
         """Wait for news; none when the time is over. Raises what redis-py raises, and can be called again then."""
         answer = await self._redis.xread(self._at, block=self._wait_ms)  # type: ignore[arg-type]  # dict is invariant
-        lost = await self._lost()
+        rows = {stream.decode(): entries for stream, entries in cast("list[tuple[bytes, _Rows]]", answer)}
+        begun = [stream for stream in rows if self._at[stream] == BEGINNING]
+        lost = await self._lost() or not await whole(self._redis, begun, empty=steady() - self._looked)
         if (task := asyncio.current_task()) is not None and task.cancelling():
             raise asyncio.CancelledError  # redis-py writes within asyncio.wait_for, which may swallow it before 3.12
         if lost:
-            self._at = await ends(self._redis, list(self._at))
+            self._at, self._looked = await ends(self._redis, list(self._at)), steady()
             return News(gap=True)
         entries: list[Entry] = []
-        for stream, rows in cast("list[tuple[bytes, _Rows]]", answer):
-            news = [Entry(position.decode(), fields) for position, fields in rows]
+        for stream, found in rows.items():
+            news = [Entry(position.decode(), fields) for position, fields in found]
             entries += news
-            self._at[stream.decode()] = news[-1].position
+            self._at[stream] = news[-1].position
+        self._looked = steady()
         return News(tuple(entries))
 
     def position(self, stream: str) -> str:
@@ -74,6 +82,25 @@ class Tail:
                 if position != BEGINNING:
                     pipe.xrange(stream, position, position)
             return not all(await pipe.execute())
+
+
+async def whole(redis: Redis, streams: Sequence[str], *, empty: float = math.inf) -> bool:
+    """Has each stream every entry that it ever had?
+
+    Redis tells from version 7 on. Before, it is known of what is short still, and was `empty` seconds ago.
+    """
+    async with redis.pipeline(transaction=False) as pipe:
+        for stream in streams:
+            pipe.xlen(stream)
+        lengths = await pipe.execute()
+        for stream, length in zip(streams, lengths, strict=True):
+            if length:
+                pipe.xinfo_stream(stream)
+        told = await pipe.execute()
+    return all(
+        one["length"] == one["entries-added"] if "entries-added" in one else one["length"] < LEAST and empty < LASTING
+        for one in told
+    )
 
 
 async def ends(redis: Redis, streams: Sequence[str]) -> dict[str, str]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 import pytest
 
 from registry import keys
-from registry.access import Grant
+from registry.access import Access, Grant
 from registry.audit import Action
 from registry.bootstrap import Parts, assemble
 from registry.errors import InvalidConfig, InvalidId, NotConfigured
+from registry.notes import Note
+from registry.notes.memory import MemoryNotes
 from registry.roles import RIGHTS, Right, Role
 from registry.settings import Settings
 
@@ -45,6 +49,27 @@ async def test_a_revoked_token_is_worthless_in_another_process(parts: Parts, set
     await other.aclose()
     with pytest.raises(NotConfigured, match=grant.id):
         await parts.access.revoke(grant.id, actor="ann")
+
+
+async def test_a_copy_of_what_was_read_before_a_revocation_does_not_undo_it(parts: Parts) -> None:
+    class Slow(MemoryNotes):
+        """What it answers is on its way for as long as `meanwhile` takes."""
+
+        meanwhile: Awaitable[object] | None = None
+
+        async def read(self, name: str) -> Note:
+            found, meanwhile, self.meanwhile = await MemoryNotes.read(self, name), self.meanwhile, None
+            if meanwhile is not None:
+                await meanwhile
+            return found
+
+    notes = Slow()
+    access = Access(parts.redis, notes, parts.clock, parts.audit)
+    grant, token = await access.create(Role.ADMIN, actor="ann")
+    await parts.redis.delete(keys.ACCESS)
+    notes.meanwhile = access.revoke(grant.id, actor="ann")
+    await access.copy()
+    assert await access.of(token.get_secret_value()) is None
 
 
 async def test_a_token_that_another_process_makes_is_good_at_once(

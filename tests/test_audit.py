@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 from collections.abc import Sequence
@@ -148,6 +149,34 @@ async def test_a_sink_that_is_away_stops_nobody_and_gets_everything_later() -> N
     assert [record.as_dict()["action"] for record in await sink.records()] == ["configured", "connector_loaded"]
 
 
+async def test_what_is_being_written_when_its_caller_is_cancelled_is_written_once() -> None:
+    class Slow(MemoryAudit):
+        """Writes in the end, whoever has given up."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.asked, self.go_on = asyncio.Event(), asyncio.Event()
+
+        async def append(self, entries: Sequence[Entry]) -> Head:
+            self.asked.set()
+            return await asyncio.shield(asyncio.ensure_future(self.later(entries)))
+
+        async def later(self, entries: Sequence[Entry]) -> Head:
+            await self.go_on.wait()
+            return await MemoryAudit.append(self, entries)
+
+    sink = Slow()
+    trail = Trail(sink)
+    recording = asyncio.create_task(trail.record(Action.CONFIGURED, actor="ann"))
+    await sink.asked.wait()
+    recording.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await recording
+    sink.go_on.set()
+    await trail.record(Action.DELETED, actor="ann")
+    assert [row.as_dict()["action"] for row in await sink.records()] == ["configured", "deleted"]
+
+
 async def test_what_could_not_be_kept_is_counted_in_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("registry.audit.trail.AT_MOST", 3)
     sink = Away()
@@ -159,6 +188,24 @@ async def test_what_could_not_be_kept_is_counted_in_the_log(monkeypatch: pytest.
     records = [record.as_dict() for record in await sink.records()]
     assert (records[0]["action"], records[0]["detail"]) == ("records_lost", {"lost": 2})
     assert [record["after"] for record in records[1:]] == [2, 3, 4]
+
+
+async def test_what_waits_is_bounded_though_the_sink_takes_its_time_to_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Refusing(Away):
+        async def append(self, entries: Sequence[Entry]) -> Head:
+            await asyncio.sleep(0)
+            return await super().append(entries)
+
+    monkeypatch.setattr("registry.audit.trail.AT_MOST", 3)
+    sink = Refusing()
+    trail = Trail(sink)
+    for _ in range(5):
+        await asyncio.gather(*(trail.record(Action.CONFIGURED, actor="ann") for _ in range(20)))
+    sink.away = False
+    await trail.flush()
+    records = [record.as_dict() for record in await sink.records()]
+    assert records[0]["detail"] == {"lost": 97}
+    assert len(records) == 4
 
 
 async def test_transitions_wait_for_a_sink_that_is_away(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:

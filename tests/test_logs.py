@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from registry.logs import mask
 from registry.settings import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -85,6 +86,14 @@ def test_what_is_called_a_secret_is_not_shown_whatever_it_looks_like() -> None:
     names = ["password", "api_key", "access_token", "client_secret", "Authorization"]
     text = logged(f"for name in {names}: log.info('got', body={{name: 'plain words', 'user': 'ann'}})")
     assert [row["body"] for row in rows(text)] == [{name: "[masked]", "user": "ann"} for name in names]
+
+
+def test_nothing_below_a_secrets_name_is_shown() -> None:
+    secrets = {"password": b"hunter", "credentials": {"value": "hunter", "more": [{"x": "hunter"}]}}
+    headers = [("Authorization", "hunter"), (b"PRIVATE-TOKEN", b"hunter"), ("Accept", "text/plain")]
+    event = mask(None, "info", {**secrets, "headers": headers, "tokens": 3})
+    assert "hunter" not in str(event)
+    assert (event["headers"][-1], event["tokens"]) == (["Accept", "text/plain"], 3)
 
 
 def test_a_traceback_keeps_its_lines_and_its_end() -> None:

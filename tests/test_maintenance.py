@@ -8,7 +8,7 @@ from registry.bootstrap import Parts
 from registry.errors import ConflictError, InvalidConfig, InvalidId, NotConfigured
 from registry.health import REASONS, Reason, Verdict
 from registry.ids import SYSTEM, Pair
-from registry.maintenance import LONGEST_MS, Maintenance, MaintenanceBoard, Window, until
+from registry.maintenance import FARTHEST_MS, LONGEST_MS, Maintenance, MaintenanceBoard, Window, until
 from registry.notes import Note
 from registry.notes.memory import MemoryNotes
 from registry.recording import Outcome
@@ -95,6 +95,12 @@ async def test_windows_outlive_redis(parts: Parts) -> None:
     assert await MaintenanceBoard(parts.redis).current() == (window,)
 
 
+async def test_a_store_that_lost_its_windows_ends_none(parts: Parts) -> None:
+    window = await announce(parts, connector="github")
+    await Maintenance(parts.redis, MemoryNotes(), parts.clock, parts.audit).copy()
+    assert await MaintenanceBoard(parts.redis).current() == (window,)
+
+
 async def test_of_two_changes_made_from_the_same_state_one_is_refused(parts: Parts) -> None:
     class Slow(MemoryNotes):
         """Somebody else writes between our read and our write."""
@@ -129,6 +135,8 @@ async def test_windows_are_listed_until_they_are_over_and_ended_once(parts: Part
         (HOUR, 0, "must end after it begins"),
         (-2 * HOUR, -HOUR, "is over"),
         (0, LONGEST_MS + 1_000, "more than 90 days"),
+        (FARTHEST_MS, FARTHEST_MS + HOUR, "within 100 years"),
+        (-FARTHEST_MS, HOUR, "begins after 1970"),
     ],
 )
 async def test_a_window_that_makes_no_sense_is_refused(parts: Parts, start: int, end: int, says: str) -> None:

@@ -2,10 +2,14 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
+import pytest
+
 from registry import keys
+from registry.bootstrap import Parts
 from registry.facade import ConnectorRegistry
 from registry.health import Reason, Status
 from registry.ids import Pair
+from registry.tail import News, Tail, ends
 from registry.watch import Gap, Transition
 from tests.fixtures_redis import RedisServer
 from tests.fixtures_replicas import SOON, Replicas
@@ -86,6 +90,20 @@ async def test_a_position_whose_events_were_trimmed_is_a_gap(replica: Replicas) 
         assert isinstance(await following(watch), Gap)
         await said(reg, "ok")
         assert isinstance(await following(watch), Transition)
+
+
+async def test_who_stood_at_an_empty_stream_that_was_cut_meanwhile_is_told_a_gap(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("registry.tail.LEAST", 3)
+    stream = keys.changes(0)
+    tail = Tail(parts.redis, await ends(parts.redis, [stream]), wait=0.1)
+    assert await tail.read() == News()
+    for number in range(10):
+        await parts.redis.xadd(stream, {"number": number}, maxlen=3, approximate=False)
+    assert await tail.read() == News(gap=True)
+    await parts.redis.xadd(stream, {"number": 10})
+    assert [entry.fields for entry in (await tail.read()).entries] == [{b"number": b"10"}]
 
 
 async def test_a_redis_that_lost_its_data_is_a_gap_and_the_watch_goes_on(

@@ -21,6 +21,7 @@ from worker.commands.labels import label, named
 from worker.commands.maintenance import maintenance
 from worker.commands.metrics import metrics
 from worker.commands.outdated import outdated
+from worker.commands.printing import note
 from worker.commands.serve import serve
 from worker.commands.status import status
 from worker.commands.tenants import tenants
@@ -60,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         app(list(arguments) if arguments is not None else None)
     except (RegistryError, BadInput, Failed) as error:
-        sys.stderr.write(f"{error}\n")
+        note(str(error))
         sys.exit(exit_of(error))
 
 

@@ -53,6 +53,7 @@ class Trail:
         self._resolved: OrderedDict[int, None] = OrderedDict()
         self._soon: asyncio.Task[None] | None = None
         self._writing = asyncio.Lock()
+        self._unfinished: set[asyncio.Task[None]] = set()  # a loop alone does not keep its tasks alive
 
     async def record(
         self,
@@ -95,7 +96,13 @@ class Trail:
                 await self.sink.append(entries)
 
     async def flush(self) -> None:
-        """Write what waits."""
+        """Write what waits. If the caller is cancelled the writing goes on, for a sink's thread does so anyway."""
+        writing = asyncio.get_running_loop().create_task(self._flush())
+        self._unfinished.add(writing)
+        writing.add_done_callback(self._unfinished.discard)
+        await asyncio.shield(writing)
+
+    async def _flush(self) -> None:
         async with self._writing:
             entries, lost = list(self._waiting), self._lost
             if not entries:
@@ -105,9 +112,10 @@ class Trail:
             gap = [Entry(Action.RECORDS_LOST, self.actor, entries[0].at_ms, detail={"lost": lost})] if lost else []
             try:
                 await self.sink.append(gap + entries)
-            except BaseException as error:
+            except Exception as error:
                 self._lost += lost
                 self._waiting.extendleft(reversed(entries))
+                self._bound()
                 if not isinstance(error, StoreUnavailable):
                     raise
                 log.warning("audit_behind", waiting=len(self._waiting), error=str(error))
@@ -121,7 +129,10 @@ class Trail:
 
     def _enter(self, entry: Entry) -> None:
         self._waiting.append(entry)
-        if len(self._waiting) > AT_MOST:
+        self._bound()
+
+    def _bound(self) -> None:
+        while len(self._waiting) > AT_MOST:
             self._waiting.popleft()
             self._lost += 1
 

@@ -6,7 +6,7 @@ Configurations hold secret *references* only. A backend orders its changes, neve
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar, runtime_checkable
 
@@ -111,11 +111,20 @@ class TenantConfigStore(Protocol):
         """
         ...
 
-    async def set_many(self, items: Sequence[tuple[Pair, ConnectorConfig]], *, actor: str) -> list[StoredConfig]:
-        """Write several configurations without preconditions, in the order given, each pair once.
+    async def set_many(
+        self, items: Sequence[tuple[Pair, ConnectorConfig]], *, actor: str, expected: Mapping[Pair, int] | None = None
+    ) -> list[StoredConfig]:
+        """Write several configurations in the order given, each pair once.
 
         One tenant's items are written all or none. Memory and SQLite write the whole call all or none; Firestore
         goes tenant by tenant. Everything is validated before anything is written.
+
+        Args:
+            expected: of each pair, as for `set_config`; a pair that is not named is written whatever is there.
+
+        Raises:
+            ConflictError: a stored revision is not the expected one; its `written` tells what was written before.
+            InvalidConfig: as for `set_config`.
         """
         ...
 

@@ -12,13 +12,13 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, TypeVar
 
 from registry.connector import ConnectorConfig
-from registry.errors import InvalidId
+from registry.errors import ConflictError, InvalidId
 from registry.ids import Pair, decoded, encoded, tenant_id
 from registry.stores import Broken, Change, Changes, Page, Revision, StoredConfig, TenantConfigStore
 from registry.stores.firestore_client import FirestoreClient, commit
@@ -83,25 +83,31 @@ class FirestoreStore(TenantConfigStore):
         self, pair: Pair, config: ConnectorConfig, *, actor: str, expected: int | None = None, beyond: int = 0
     ) -> StoredConfig:
         document = dumped(checked(pair), config)
-        rows = await self._write([(pair, document)], actor=actor, expected=expected, beyond=beyond)
+        rows = await self._write([(pair, document)], actor=actor, expected={pair: expected}, beyond=beyond)
         return rows[0].stored()
 
-    async def set_many(self, items: Sequence[tuple[Pair, ConnectorConfig]], *, actor: str) -> list[StoredConfig]:
+    async def set_many(
+        self, items: Sequence[tuple[Pair, ConnectorConfig]], *, actor: str, expected: Mapping[Pair, int] | None = None
+    ) -> list[StoredConfig]:
         written: dict[Pair, StoredConfig] = {}
         documents = prepared(items)
         for _, group in groupby(sorted(documents, key=_tenant_of), key=_tenant_of):
-            for row in await self._write(list(group), actor=actor, expected=None):
-                written[row.pair] = row.stored()
+            try:
+                rows = await self._write(list(group), actor=actor, expected={**(expected or {})})
+            except ConflictError as error:
+                error.written = tuple(written.values())
+                raise
+            written |= {row.pair: row.stored() for row in rows}
         return [written[pair] for pair, _ in documents]
 
     async def delete_config(self, pair: Pair, *, actor: str, expected: int | None = None) -> int:
-        rows = await self._write([(checked(pair), None)], actor=actor, expected=expected)
+        rows = await self._write([(checked(pair), None)], actor=actor, expected={pair: expected})
         return rows[0].revision
 
     async def forget_tenant(self, tenant: str, *, actor: str) -> list[Change]:
         folder = f"{ROOT}/{encoded(tenant_id(tenant))}/{GROUP}"
         if live := [Pair(name, tenant) for name in await self.list_connectors(tenant)]:
-            await self._write([(pair, None) for pair in live], actor=actor, expected=None)
+            await self._write([(pair, None) for pair in live], actor=actor, expected={})
         found = await self._select(lambda client: client.collection(folder).order_by("connector"))
         pairs = [(pair, snapshot) for snapshot in found if (pair := _pair(snapshot))]
         for pair, _ in pairs:
@@ -157,7 +163,12 @@ class FirestoreStore(TenantConfigStore):
         await self._firestore.aclose()
 
     async def _write(
-        self, items: Sequence[tuple[Pair, str | None]], *, actor: str, expected: int | None, beyond: int = 0
+        self,
+        items: Sequence[tuple[Pair, str | None]],
+        *,
+        actor: str,
+        expected: Mapping[Pair, int | None],
+        beyond: int = 0,
     ) -> list[Row]:
         commit = partial(_commit, items=items, actor=actor, expected=expected, beyond=beyond, write_id=uuid.uuid4().hex)
         return await self._call(commit)
@@ -169,7 +180,7 @@ async def _commit(
     items: Sequence[tuple[Pair, str | None]],
     *,
     actor: str,
-    expected: int | None,
+    expected: Mapping[Pair, int | None],
     beyond: int,
     write_id: str,
 ) -> list[Row]:
@@ -188,7 +199,8 @@ async def _commit(
     rows = []
     for (pair, document), snapshot in zip(items, snapshots, strict=True):
         old = _row(pair, snapshot) if snapshot.exists else None
-        rows.append(following(old, pair, document, actor=actor, expected=expected, now_ms=0, beyond=beyond))
+        due = expected.get(pair)
+        rows.append(following(old, pair, document, actor=actor, expected=due, now_ms=0, beyond=beyond))
         fields = _fields(rows[-1]) | {"write_id": write_id}
         if snapshot.exists:
             batch.update(snapshot.reference, fields, client.write_option(last_update_time=snapshot.update_time))

@@ -6,7 +6,7 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 
 from registry.connector import ConnectorConfig
@@ -39,10 +39,15 @@ class MemoryStore(TenantConfigStore):
         with self._lock:
             return self._write(pair, document, actor, expected, beyond).stored()
 
-    async def set_many(self, items: Sequence[tuple[Pair, ConnectorConfig]], *, actor: str) -> list[StoredConfig]:
+    async def set_many(
+        self, items: Sequence[tuple[Pair, ConnectorConfig]], *, actor: str, expected: Mapping[Pair, int] | None = None
+    ) -> list[StoredConfig]:
         documents = prepared(items)
         with self._lock:
-            return [self._write(pair, document, actor, None).stored() for pair, document in documents]
+            rows = [self._next(pair, document, actor, (expected or {}).get(pair)) for pair, document in documents]
+            for row in rows:
+                self._put(row)
+        return [row.stored() for row in rows]
 
     async def delete_config(self, pair: Pair, *, actor: str, expected: int | None = None) -> int:
         with self._lock:
@@ -59,10 +64,13 @@ class MemoryStore(TenantConfigStore):
             return [self._rows[pair].change() for pair in pairs]
 
     def _write(self, pair: Pair, document: str | None, actor: str, expected: int | None, beyond: int = 0) -> Row:
-        old, now_ms = self._rows.get(pair), time.time_ns() // 1_000_000
-        row = following(old, pair, document, actor=actor, expected=expected, now_ms=now_ms, beyond=beyond)
+        row = self._next(pair, document, actor, expected, beyond)
         self._put(row)
         return row
+
+    def _next(self, pair: Pair, document: str | None, actor: str, expected: int | None, beyond: int = 0) -> Row:
+        old, now_ms = self._rows.get(pair), time.time_ns() // 1_000_000
+        return following(old, pair, document, actor=actor, expected=expected, now_ms=now_ms, beyond=beyond)
 
     def _put(self, row: Row) -> None:
         self._count += 1

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +47,15 @@ class SqliteStore(TenantConfigStore):
         row = await self._database.write(lambda connection: _write(connection, pair, document, actor, expected, beyond))
         return row.stored()
 
-    async def set_many(self, items: Sequence[tuple[Pair, ConnectorConfig]], *, actor: str) -> list[StoredConfig]:
+    async def set_many(
+        self, items: Sequence[tuple[Pair, ConnectorConfig]], *, actor: str, expected: Mapping[Pair, int] | None = None
+    ) -> list[StoredConfig]:
         documents = prepared(items)
 
         def work(connection: sqlite3.Connection) -> list[Row]:
-            return [_write(connection, pair, document, actor, None) for pair, document in documents]
+            return [
+                _write(connection, pair, document, actor, (expected or {}).get(pair)) for pair, document in documents
+            ]
 
         return [row.stored() for row in await self._database.write(work)]
 

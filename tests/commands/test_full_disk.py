@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -44,3 +45,16 @@ def test_what_does_not_fit_is_not_there_at_all(store: Cli, room: int, command: t
     assert store("tenants", "list", "--json").json() == BEFORE
     assert store(*command).code == 0
     assert len(store("tenants", "list", "--json").json()) > 1
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("tokens", "create"), ("tokens", "create", "--json"), ("tenants", "list"), ("tenants", "export"), ("list",)],
+)
+def test_an_answer_that_cannot_be_written_is_one_sentence(store: Cli, command: tuple[str, ...]) -> None:
+    with Path("/dev/full").open("w") as full:
+        started = [sys.executable, "-m", "worker.cli", *command]
+        ran = subprocess.run(started, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    told = "the answer could not be written to stdout: No space left on device\n"
+    assert (ran.returncode, ran.stderr) == (1, told)
+    assert store("tokens", "list", "--json").out == "[]\n", "what nobody was told of is revoked"

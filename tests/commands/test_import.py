@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import yaml
 
 from registry.bootstrap import Parts
 from registry.ids import Pair
 from tests.commands.conftest import Cli
+from worker.commands import plan
 from worker.commands.plan import Action, make_plan
 from worker.commands.tenants_file import TenantsFile
 from worker.local.run import _is_of_demo
@@ -46,8 +49,8 @@ async def test_a_demo_takes_out_its_own_leftovers_and_nobodys_tenants(parts: Par
     leftover, own = Pair("slack", "acme-07"), Pair("slack", "globex")
     for pair in (leftover, own):
         await parts.configurations.set(pair, {"auth": {"type": "bearer", "token": "xoxb-1"}}, actor="ann")
-    plan = await make_plan(parts, TenantsFile("the demo", []), prune=_is_of_demo)
-    assert [step.pair for step in plan.of(Action.REMOVED)] == [leftover]
+    made = await make_plan(parts, TenantsFile("the demo", []), prune=_is_of_demo)
+    assert [step.pair for step in made.of(Action.REMOVED)] == [leftover]
 
 
 def test_a_second_import_of_the_same_file_writes_nothing(slack: Cli) -> None:
@@ -81,6 +84,44 @@ def test_prune_removes_what_the_file_leaves_out_and_only_after_a_yes(slack: Cli)
     assert "- acme github: removed" in slack("tenants", "import", less, "--prune", "--yes").out
     assert slack("tenants", "list", "--json").json() == {"acme": ["slack"]}
     assert [row["connector"] for row in slack("health", "--tenant", "acme", "--json").json()] == ["slack"]
+
+
+@pytest.fixture
+def elsewhere(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Somebody else changes a connector of acme between an import's plan and its writing."""
+    carry_out = plan.carry_out
+
+    def change(connector: str) -> None:
+        async def late(parts: Parts, made: plan.Plan, *, actor: str) -> bool:
+            urgent = {"auth": {"type": "bearer", "token": "urgent-1"}}
+            await parts.configurations.set(Pair(connector, "acme"), urgent, actor="somebody")
+            return await carry_out(parts, made, actor=actor)
+
+        monkeypatch.setattr(plan, "carry_out", late)
+
+    return change
+
+
+def actors(cli: Cli) -> dict[str, str]:
+    return {row["connector"]: row["actor"] for row in cli("tenants", "show", "acme", "--json").json()}
+
+
+def test_what_somebody_changed_meanwhile_is_not_overwritten(slack: Cli, elsewhere: Callable[[str], None]) -> None:
+    slack("tenants", "import", slack.write("t.yaml", TWO))
+    before = actors(slack)
+    elsewhere("github")
+    ran = slack("tenants", "import", slack.write("t.yaml", TWO.replace("ghp_secret0001", "ghp_other0002")))
+    assert (ran.code, "read it again and retry" in ran.err) == (2, True)
+    assert actors(slack) == {**before, "github": "somebody"}
+
+
+def test_what_was_written_before_a_conflict_is_told(slack: Cli, elsewhere: Callable[[str], None]) -> None:
+    slack("tenants", "import", slack.write("t.yaml", TWO))
+    elsewhere("slack")
+    one = slack.write("one.yaml", "tenants: {acme: {github: {auth: {type: bearer, token: ghp_other0002}}}}")
+    ran = slack("tenants", "import", one, "--prune", "--yes")
+    assert (ran.code, "1 were written and 0 removed before that" in ran.err) == (1, True)
+    assert actors(slack)["slack"] == "somebody"
 
 
 def test_every_problem_of_a_file_is_told_with_its_line_and_nothing_is_written(cli: Cli) -> None:

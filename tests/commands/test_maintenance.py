@@ -30,6 +30,12 @@ def test_a_window_is_announced_listed_and_ended(cli: Cli) -> None:
     assert cli("maintenance", "end", window["id"]).code == 2
 
 
+def test_a_note_tells_the_terminal_nothing(cli: Cli) -> None:
+    cli("maintenance", "add", "--tenant", "acme", "--for", "4h", "--note", "\x1b]0;owned\x07\x1b[2J\x9b31mpwd\r\nthere")
+    (window,) = cli("maintenance", "list", "--json").json()
+    assert window["note"] == "]0;owned [2J 31mpwd there"
+
+
 def test_a_window_may_begin_later(cli: Cli) -> None:
     ran = cli("maintenance", "add", "--tenant", "acme", "--from", "2099-01-01T22:00:00Z", "--for", "30m", "--json")
     assert (ran.json()["starts"], ran.json()["ends"]) == ("2099-01-01T22:00:00.000Z", "2099-01-01T22:30:00.000Z")

@@ -311,6 +311,27 @@ async def test_set_many_with_one_bad_item_writes_nothing(store: TenantConfigStor
     assert (await store.list_pairs()).items == ()
 
 
+async def test_set_many_over_another_revision_writes_nothing_of_that_tenant(store: TenantConfigStore) -> None:
+    await store.set_config(SLACK, config(), actor="ann")
+    await store.set_config(SLACK, config("urgent"), actor="cid")
+    items = [(GITHUB, config()), (SLACK, config("new"))]
+    for expected in ({GITHUB: 0, SLACK: 1}, {SLACK: 0}, {GITHUB: 1, SLACK: 2}):
+        with pytest.raises(ConflictError) as refused:
+            await store.set_many(items, actor="bob", expected=expected)
+        assert refused.value.written == ()
+        assert (await store.list_pairs()).items == (await store.get_config(SLACK),)
+        assert (await store.get_config(SLACK)).actor == "cid"
+    written = await store.set_many(items, actor="bob", expected={GITHUB: 0, SLACK: 2})
+    assert [item.revision for item in written] == [1, 3]
+
+
+async def test_a_conflict_tells_what_was_written_before_it(store: TenantConfigStore) -> None:
+    items = [(GITHUB, config()), (Pair("github", "zz"), config())]
+    with pytest.raises(ConflictError) as refused:
+        await store.set_many(items, actor="bob", expected={Pair("github", "zz"): 4})
+    assert (await store.list_pairs()).items == refused.value.written
+
+
 async def test_changes_tell_the_latest_state_of_each_pair_in_order(store: TenantConfigStore) -> None:
     await store.set_config(GITHUB, config(), actor="ann")
     await store.set_config(SLACK, config(), actor="ann")

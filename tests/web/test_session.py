@@ -45,9 +45,11 @@ async def test_what_is_no_token_is_refused_and_not_repeated(api: Api, token: str
 
 async def test_a_form_of_another_site_signs_nobody_in_or_out(api: Api) -> None:
     token = await api.token()
-    for headers in ({"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://evil.example"}, {}):
-        answer = await api.ask("POST", "/login", headers=headers, data={"token": token}, allow_redirects=False)
-        assert (answer.status, answer.headers.get("Set-Cookie")) == (403, None)
+    origins = [{"Origin": origin} for origin in ("https://evil.example", "http://[")]
+    for headers in ({"Sec-Fetch-Site": "cross-site"}, *origins, {}):
+        for path in ("/login", "/logout"):
+            answer = await api.ask("POST", path, headers=headers, data={"token": token}, allow_redirects=False)
+            assert (answer.status, answer.headers.get("Set-Cookie")) == (403, None)
     someone = await browser(api)
     assert (await someone.post("/logout", site="cross-site")).status == 403
     assert (await someone.get("/incidents")).status == 200

@@ -98,6 +98,21 @@ async def test_what_was_trimmed_is_a_gap(world: World) -> None:
         await stream.begun()
 
 
+async def test_what_followed_an_empty_stream_and_was_trimmed_is_a_gap(world: World) -> None:
+    after = (await world.ask("GET", POLL, Role.READER, OWN)).body["after"]
+    async with world.stream(STREAM, await world.token(Role.READER, OWN)) as stream:
+        await stream.begun()
+        await world.record(WELL)
+        await world.record(SICK)
+        assert [(await stream.transition()).body["status"] for _ in range(2)] == ["healthy", "unhealthy"]
+    await world.api.parts.redis.xtrim(keys.events(keys.shard_of(OWN, 4)), maxlen=1, approximate=False)
+    later = await world.ask("GET", f"{POLL}?after={after}", Role.READER, OWN)
+    assert (later.body["gap"], later.body["items"]) == (True, [])
+    await world.record(WELL)
+    again = await world.ask("GET", f"{POLL}?after={later.body['after']}", Role.READER, OWN)
+    assert (again.body["gap"], [row["status"] for row in again.body["items"]]) == (False, ["healthy"])
+
+
 async def test_two_tenants_of_one_shard_hear_nothing_of_each_other(world: World) -> None:
     assert keys.shard_of(OWN, 4) == keys.shard_of(FOREIGN, 4)
     async with (
@@ -153,6 +168,7 @@ async def test_a_long_poll_answers_when_something_happens(world: World) -> None:
 async def test_a_position_holds_at_another_server(world: World, start_api: StartApi) -> None:
     token = await world.token(Role.READER, OWN)
     other = await start_api(world.api.parts.settings)
+    await world.record(SICK)
     after = (await world.ask("GET", POLL, Role.READER, OWN)).body["after"]
     await world.record(WELL)
     elsewhere = await other.ask("GET", f"{POLL}?after={after}", token)

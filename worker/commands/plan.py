@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -14,8 +14,9 @@ from redis.exceptions import RedisError
 
 from registry.clean import clean
 from registry.connector import ConnectorConfig, SecretRef
-from registry.errors import InvalidConfig, RegistryError, SecretError
+from registry.errors import ConflictError, InvalidConfig, NotConfigured, RegistryError, SecretError
 from registry.stores import Broken, StoredConfig
+from worker.commands.exits import Failed
 from worker.commands.tenants_file import Entry, Problem, TenantsFile
 
 if TYPE_CHECKING:
@@ -106,20 +107,35 @@ async def carry_out(parts: Parts, plan: Plan, *, actor: str) -> bool:
 
     Raises:
         StoreUnavailable, SecretUnavailable
-        ConflictError: what was to be removed has changed meanwhile.
+        ConflictError, NotConfigured: something has changed since the plan was made; nothing was written.
+        Failed: the same, but something was written before.
     """
-    items = [(step.pair, step.config) for step in plan.of(Action.ADDED, Action.CHANGED) if step.config is not None]
-    written = await parts.configurations.set_many(items, actor=actor)
+    steps = plan.of(Action.ADDED, Action.CHANGED)
+    items = [(step.pair, step.config) for step in steps if step.config is not None]
+    written: Sequence[StoredConfig] = ()
+    removed = 0
+    try:
+        expected = {step.pair: step.revision for step in steps}
+        written = await parts.configurations.set_many(items, actor=actor, expected=expected)
+        if here := await _answers(parts):
+            for stored in written:
+                await parts.configurations.announce(stored)
+        for step in plan.of(Action.REMOVED):
+            await parts.configurations.delete(step.pair, actor=actor, expected=step.revision, announce=here)
+            removed += 1
+    except (ConflictError, NotConfigured) as error:
+        kept = len(written or (error.written if isinstance(error, ConflictError) else ()))
+        if not kept and not removed:
+            raise
+        raise Failed(f"{error}; {kept} were written and {removed} removed before that: run it again") from error
+    return here
+
+
+async def _answers(parts: Parts) -> bool:
     try:
         await parts.redis.ping()
     except RedisError:
-        for step in plan.of(Action.REMOVED):
-            await parts.configurations.delete(step.pair, actor=actor, expected=step.revision, announce=False)
         return False
-    for stored in written:
-        await parts.configurations.announce(stored)
-    for step in plan.of(Action.REMOVED):
-        await parts.configurations.delete(step.pair, actor=actor, expected=step.revision)
     return True
 
 

@@ -121,7 +121,7 @@ def export_file() -> None:
     """
     import yaml
 
-    from worker.commands.printing import note
+    from worker.commands.printing import note, say
     from worker.commands.session import with_parts
 
     async def work(parts: Parts) -> tuple[dict[str, dict[str, object]], list[str]]:
@@ -139,7 +139,7 @@ def export_file() -> None:
         return found, broken
 
     found, broken = with_parts(work)
-    yaml.safe_dump({"tenants": found}, sys.stdout, sort_keys=False, allow_unicode=True)
+    say(yaml.safe_dump({"tenants": found}, sort_keys=False, allow_unicode=True).rstrip())
     for error in broken:
         note(error)
     raise typer.Exit(Exit.PROBLEM if broken else Exit.OK)

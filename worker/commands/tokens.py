@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from registry.roles import Role
+from worker.commands.exits import Failed
 from worker.commands.options import AsJson
 
 if TYPE_CHECKING:
@@ -48,10 +49,15 @@ def create(
         return await parts.access.create(role, actor=actor(), tenant=tenant, note=note, days=days)
 
     grant, token = with_parts(work)
-    if as_json:
-        print_json({**grant.as_dict(), "token": token.get_secret_value()})
-    else:
-        say(token.get_secret_value())
+    try:
+        if as_json:
+            print_json({**grant.as_dict(), "token": token.get_secret_value()})
+        else:
+            say(token.get_secret_value())
+    except (Failed, OSError):  # nobody will ever know it
+        with_parts(lambda parts: parts.access.revoke(grant.id, actor=actor()))
+        raise
+    if not as_json:
         hint(f"{grant.id}: {role.value} of {tenant or 'every tenant'}; it is not shown again")
 
 

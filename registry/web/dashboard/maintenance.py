@@ -78,7 +78,10 @@ def _window(fields: Mapping[str, str]) -> api.NewWindow:
         raise InvalidConfig("starts: give a date and a time, such as 2026-11-28T22:00") from None
     if not 1 <= hours <= max(LENGTHS):
         raise InvalidConfig("it lasts at least an hour and at most a week here; the command line announces others")
-    ends = (starts or dt.datetime.now(dt.UTC)) + dt.timedelta(hours=hours)
+    try:
+        ends = (starts or dt.datetime.now(dt.UTC)) + dt.timedelta(hours=hours)
+    except OverflowError:
+        raise InvalidConfig("starts: give a year before 9999") from None
     wanted = {name: fields.get(name) for name in ("connector", "tenant")}
     try:
         return api.NewWindow(starts=starts, ends=ends, note=fields.get("note", ""), **wanted)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Mapping
 from urllib.parse import quote, urlencode
 
-from registry.health import REASONS, Fault, Reason, Status, rfc3339
+from registry.health import REASONS, Fault, Reason, Status, moment, rfc3339
 
 RANKED = (Status.UNHEALTHY, Status.UNKNOWN, Status.DEGRADED, Status.HEALTHY)
 """The statuses, the worst first."""
@@ -59,12 +58,12 @@ def span(seconds: float) -> str:
 
 def exact(milliseconds: int) -> str:
     """A moment to the second, in UTC."""
-    return dt.datetime.fromtimestamp(milliseconds / 1000, dt.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return moment(milliseconds).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def clock(milliseconds: int) -> str:
     """The hour and minute of a moment, in UTC."""
-    return dt.datetime.fromtimestamp(milliseconds / 1000, dt.UTC).strftime("%H:%M")
+    return moment(milliseconds).strftime("%H:%M")
 
 
 def machine(milliseconds: int) -> str:
