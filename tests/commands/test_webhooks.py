@@ -62,6 +62,18 @@ def test_an_unknown_webhook_is_a_sentence_with_those_that_are_known(hooked: Cli)
 
 
 def test_a_file_that_cannot_be_used_is_a_sentence(cli: Cli) -> None:
+    for text, told in (
+        ("webhooks:\n ops: {url: !!bool abc}", ", line 2: tags"),
+        ("webhooks:\n ops: {url: !!timestamp x}", ", line 2: tags"),
+        ("webhooks:\n ops: {url: 2001-99-99}", ", line 2: a value cannot be read"),
+        ("- " * 3_000 + "x", ", line 1: nested deeper"),
+        ("webhooks: {[ops]: {}}", ", line 1: not valid YAML"),
+        ("webhooks: \0", ": not valid YAML"),
+    ):
+        cli.environment.setenv("WEBHOOKS_FILE", cli.write("webhooks.yaml", text))
+        ran = cli("webhooks", "list")
+        assert (ran.code, len(ran.err.splitlines())) == (2, 1)
+        assert ran.err.startswith(f"WEBHOOKS_FILE webhooks.yaml{told}")
     cli.environment.setenv("WEBHOOKS_FILE", cli.write("webhooks.yaml", "webhooks: {ops: {}}"))
     ran = cli("webhooks", "list")
     assert (ran.code, ran.err) == (2, "WEBHOOKS_FILE webhooks.yaml: ops.url: Field required\n")

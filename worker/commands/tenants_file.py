@@ -1,38 +1,27 @@
 """Reading a tenants file: YAML of tenant → connector → configuration, with the line of everything that is wrong.
 
-The file may come from anybody: its size and depth are bounded, aliases (which can blow up a small file) and repeated
-keys are refused, and only plain values are built.
+The file may come from anybody: its size is bounded, repeated keys are refused, and see `worker.plain_yaml`.
 """
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import yaml
-from yaml.constructor import SafeConstructor
 
 from registry.clean import clean
 from registry.errors import InvalidId
 from registry.ids import Pair, connector_id, tenant_id
 from worker.commands.exits import BadInput
+from worker.plain_yaml import NotPlain, built, composed, line_of
 
 MAX_BYTES = 8 * 1024 * 1024
 """The largest tenants file: some 40,000 configurations."""
 
-MAX_EVENTS = 1_000_000
-"""Values in a tenants file, keys and brackets included."""
-
-_LONG_NUMBER = re.compile(r"[-+]?[0-9_]*(:[0-9_]+){8}")
-"""Base-60 numbers of YAML 1.1, whose reading takes more than linear time."""
-
-MAX_DEPTH = 32
-"""How deep mappings and lists may be nested."""
-
-_Loader = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
 _EXPECTED = "a mapping of tenant to connector to configuration under the key `tenants`"
 
 
@@ -126,39 +115,16 @@ def _text(path: Path) -> tuple[str, str]:
 
 def _composed(name: str, text: str) -> yaml.Node | None:
     try:
-        _require_plain(name, text)
-        root: yaml.Node | None = yaml.compose(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{name}:{mark.line + 1}" if mark else name
-        raise BadInput(f"{where}: not valid YAML: {getattr(error, 'problem', None) or 'unreadable'}") from None
-    return root
-
-
-def _require_plain(name: str, text: str) -> None:
-    """Refuse what could grow beyond the file while reading, before anything is built."""
-    depth = 0
-    for count, event in enumerate(yaml.parse(text, Loader=_Loader)):
-        line = _line(event)
-        if count > MAX_EVENTS:
-            raise BadInput(f"{name}:{line}: more than {MAX_EVENTS} values: split the file")
-        if isinstance(event, yaml.ScalarEvent) and event.style is None and _LONG_NUMBER.match(event.value):
-            raise BadInput(f"{name}:{line}: YAML may read this as a very long number: put it in quotes")
-        if isinstance(event, yaml.AliasEvent):
-            raise BadInput(f"{name}:{line}: aliases (*{event.anchor}) are not accepted: write the value out")
-        if isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
-            if depth > MAX_DEPTH:
-                raise BadInput(f"{name}:{line}: nested deeper than {MAX_DEPTH} levels")
-        elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
+        return composed(text)
+    except NotPlain as error:
+        raise BadInput(f"{name}:{error.line}: {error}" if error.line else f"{name}: {error}") from None
 
 
 def _walk(file: TenantsFile, root: yaml.Node) -> None:
     file.problems.extend(_repeated(root))
     for key, tenants in _items(file, root, _EXPECTED):
         if key.value != "tenants":
-            file.problems.append(Problem(_line(key), f"unknown key {key.value!r}: expected {_EXPECTED}"))
+            file.problems.append(Problem(line_of(key), f"unknown key {key.value!r}: expected {_EXPECTED}"))
             continue
         for tenant, connectors in _items(file, tenants, "tenants by id"):
             known = _is_id(file, tenant, tenant_id, f"tenant {tenant.value}")
@@ -171,45 +137,40 @@ def _walk(file: TenantsFile, root: yaml.Node) -> None:
 def _entry(file: TenantsFile, pair: Pair, key: yaml.ScalarNode, node: yaml.Node) -> None:
     if not isinstance(node, yaml.MappingNode):
         where = f"tenant {pair.tenant}, connector {pair.connector}"
-        file.problems.append(Problem(_line(node), f"{where}: expected a configuration with the field auth"))
+        file.problems.append(Problem(line_of(node), f"{where}: expected a configuration with the field auth"))
         return
-    file.entries.append(Entry(pair, _built(file, node), _line(key)))
+    file.entries.append(Entry(pair, _built(file, node), line_of(key)))
 
 
 def _is_id(file: TenantsFile, key: yaml.ScalarNode, require: Callable[[object], str], where: str) -> bool:
     if key.tag != "tag:yaml.org,2002:str":
         kind = key.tag.rpartition(":")[2]
-        file.problems.append(Problem(_line(key), f"{where}: YAML reads this name as {kind}, put it in quotes"))
+        file.problems.append(Problem(line_of(key), f"{where}: YAML reads this name as {kind}, put it in quotes"))
     try:
         require(key.value)
     except InvalidId as error:
-        file.problems.append(Problem(_line(key), str(error)))
+        file.problems.append(Problem(line_of(key), str(error)))
         return False
     return True
 
 
 def _items(file: TenantsFile, node: yaml.Node, expected: str) -> Iterator[tuple[yaml.ScalarNode, yaml.Node]]:
     if not isinstance(node, yaml.MappingNode):
-        file.problems.append(Problem(_line(node), f"expected {expected}"))
+        file.problems.append(Problem(line_of(node), f"expected {expected}"))
         return
     for key, value in node.value:
         if isinstance(key, yaml.ScalarNode):
             yield key, value
         else:
-            file.problems.append(Problem(_line(key), f"expected a name as key: {expected}"))
+            file.problems.append(Problem(line_of(key), f"expected a name as key: {expected}"))
 
 
 def _built(file: TenantsFile, node: yaml.MappingNode) -> Mapping[str, object]:
     try:
-        document: Mapping[str, object] = SafeConstructor().construct_document(node)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else _line(node)
-        file.problems.append(Problem(line, f"{error.problem}"))
-    except (ValueError, TypeError, RecursionError) as error:
-        file.problems.append(Problem(_line(node), f"a value below cannot be read: {type(error).__name__}"))
-    else:
-        return document
-    return {}
+        return cast("Mapping[str, object]", built(node))
+    except NotPlain as error:
+        file.problems.append(Problem(error.line or line_of(node), str(error)))
+        return {}
 
 
 def _repeated(root: yaml.Node) -> Iterator[Problem]:
@@ -220,13 +181,9 @@ def _repeated(root: yaml.Node) -> Iterator[Problem]:
             if isinstance(key, yaml.ScalarNode):
                 if key.value in seen:
                     told = f"{key.value!r} stands twice, first in line {seen[key.value]}: keep one"
-                    yield Problem(_line(key), told)
-                seen.setdefault(key.value, _line(key))
+                    yield Problem(line_of(key), told)
+                seen.setdefault(key.value, line_of(key))
             yield from _repeated(value)
     elif isinstance(root, yaml.SequenceNode):
         for item in root.value:
             yield from _repeated(item)
-
-
-def _line(at: yaml.Node | yaml.Event) -> int:
-    return int(at.start_mark.line) + 1 if at.start_mark else 0

@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
 from registry.errors import InvalidConfig
 from registry.health import Fault
 from registry.ids import connector_id, tenant_id
 from worker.events.message import Message, MessageType
+from worker.plain_yaml import NotPlain, built, composed
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 - how such keys begin, not a key
 """How a signing key begins: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md"""
@@ -137,7 +137,8 @@ def load_webhooks(path: Path | None, connectors: Collection[str]) -> dict[str, W
     if path is None:
         return {}
     try:
-        found = _File.model_validate(yaml.safe_load(path.read_text()) or {}).webhooks
+        root = composed(path.read_text())
+        found = _File.model_validate((built(root) if root else None) or {}).webhooks
     except ValidationError as error:
         wrong = "; ".join(
             f"{'.'.join(map(str, row['loc'][1:] or row['loc']))}: {row['msg'].removeprefix('Value error, ')}"
@@ -146,11 +147,9 @@ def load_webhooks(path: Path | None, connectors: Collection[str]) -> dict[str, W
         raise InvalidConfig(f"WEBHOOKS_FILE {path}: {wrong}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidConfig(f"WEBHOOKS_FILE {path}: cannot be read ({type(error).__name__})") from None
-    except yaml.MarkedYAMLError as error:
-        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise InvalidConfig(f"WEBHOOKS_FILE {path}{line}: not valid YAML: {error.problem}") from None
-    except yaml.YAMLError:
-        raise InvalidConfig(f"WEBHOOKS_FILE {path}: not valid YAML") from None
+    except NotPlain as error:
+        line = f", line {error.line}" if error.line else ""
+        raise InvalidConfig(f"WEBHOOKS_FILE {path}{line}: {error}") from None
     _refuse_unknown(path, found, connectors)
     return found
 
