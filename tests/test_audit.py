@@ -190,22 +190,34 @@ async def test_what_could_not_be_kept_is_counted_in_the_log(monkeypatch: pytest.
     assert [record["after"] for record in records[1:]] == [2, 3, 4]
 
 
-async def test_what_waits_is_bounded_though_the_sink_takes_its_time_to_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Refusing(Away):
+async def test_what_waits_is_bounded_though_a_sink_takes_its_time_to_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow(Away):
+        asked, go_on = asyncio.Event(), asyncio.Event()
+
         async def append(self, entries: Sequence[Entry]) -> Head:
-            await asyncio.sleep(0)
+            self.asked.set()
+            await self.go_on.wait()
             return await super().append(entries)
 
+    def recorded(number: int) -> list[asyncio.Task[None]]:
+        return [asyncio.create_task(trail.record(Action.CONFIGURED, actor="ann")) for _ in range(number)]
+
     monkeypatch.setattr("registry.audit.trail.AT_MOST", 3)
-    sink = Refusing()
+    sink = Slow()
     trail = Trail(sink)
     for _ in range(5):
-        await asyncio.gather(*(trail.record(Action.CONFIGURED, actor="ann") for _ in range(20)))
+        sink.asked.clear()
+        sink.go_on.clear()
+        recording = recorded(1)
+        await sink.asked.wait()
+        recording += recorded(3)
+        await asyncio.sleep(0)  # they are there before the sink has refused what it was given
+        sink.go_on.set()
+        await asyncio.gather(*recording)
     sink.away = False
     await trail.flush()
     records = [record.as_dict() for record in await sink.records()]
-    assert records[0]["detail"] == {"lost": 97}
-    assert len(records) == 4
+    assert (len(records), records[0]["detail"]) == (1 + 3, {"lost": 5 * 4 - 3})
 
 
 async def test_transitions_wait_for_a_sink_that_is_away(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
