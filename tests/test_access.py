@@ -28,6 +28,11 @@ async def test_a_token_is_told_once_and_only_its_hash_is_kept(parts: Parts) -> N
     assert await parts.access.grants() == (grant,)
 
 
+async def test_a_note_is_kept_as_one_line_that_hides_nothing(parts: Parts) -> None:
+    grant, _ = await parts.access.create(Role.READER, actor="ann", note="grafana\x1b[2J\nof bob, not ghp_16C7e42F")
+    assert grant.note == "grafana [2J of bob, not [masked]"
+
+
 @pytest.mark.parametrize("wrong", ["", "crt_", "crt_0123456789ab_" + "a" * 43, "Bearer x", "crt_" + "a" * 60])
 async def test_what_is_no_token_is_nobodys(parts: Parts, wrong: str) -> None:
     await parts.access.create(Role.ADMIN, actor="ann")

@@ -93,7 +93,7 @@ class FirestoreStore(TenantConfigStore):
         documents = prepared(items)
         for _, group in groupby(sorted(documents, key=_tenant_of), key=_tenant_of):
             try:
-                rows = await self._write(list(group), actor=actor, expected={**(expected or {})})
+                rows = await self._write(list(group), actor=actor, expected=expected or {})
             except ConflictError as error:
                 error.written = tuple(written.values())
                 raise
