@@ -124,7 +124,7 @@ def _github_error(message: str, status: int) -> dict[str, str]:
 
 
 def gitlab(call: Call) -> Reply:
-    """Token introspection and ``/user``. https://docs.gitlab.com/api/personal_access_tokens/"""
+    """Introspection of both kinds of token, and ``/user``. https://docs.gitlab.com/api/personal_access_tokens/"""
     headers = {"X-Request-Id": "01DEM0GITLAB", "RateLimit-Limit": "2000", "RateLimit-Remaining": "1990"}
     headers["RateLimit-Reset"] = str(int(call.now) + 60)
     match call.fault:
@@ -142,6 +142,9 @@ def gitlab(call: Call) -> Reply:
         return Reply(401, {"message": "401 Unauthorized"}, headers)
     if call.path == "/api/v4/user":
         return _gitlab_user(call, headers)
+    if call.path == "/oauth/token/info":
+        grant = {"resource_owner_id": 24, "scope": ["api"], "expires_in": 7200, "created_at": int(call.now)}
+        return Reply(200, grant | {"application": {"uid": "d3m0"}}, headers)
     if call.path != "/api/v4/personal_access_tokens/self":
         return Reply(404, {"error": "404 Not Found"}, headers)
     if "Authorization" in call.headers:
