@@ -63,6 +63,18 @@ def test_what_is_misconfigured_is_told_wherever_the_verdict_is(demo: Cli) -> Non
     assert "app-level token" in shown
 
 
+def test_a_check_without_the_workers_secret_says_that_it_is_not_recorded(demo: Cli) -> None:
+    file = demo.write("slack.yaml", "auth: {type: bearer, token: env://SLACK}")
+    demo.environment.setenv("CONNECTOR_SECRET_acme_2d01__SLACK", "xoxb-demo-acme-01")
+    assert demo("config", "set", "slack", file, "--tenant", "acme-01").code == 0
+    assert "not recorded" not in demo("check", "slack", "--tenant", "acme-01").out
+    demo.environment.delenv("CONNECTOR_SECRET_acme_2d01__SLACK")
+    ran = demo("check", "slack", "--tenant", "acme-01")
+    assert "is not set" in ran.out
+    assert "not recorded  this shell lacks what the workers may have" in ran.out
+    assert "healthy" in demo("health", "--tenant", "acme-01").out
+
+
 def test_the_check_of_what_fails_for_the_first_time_shows_its_own_verdict_too(demo: Cli, script: DemoVendors) -> None:
     demo("check", "github", "--tenant", "acme-01")
     script.script.set("acme-01", "github", "error_503")

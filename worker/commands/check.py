@@ -12,9 +12,13 @@ if TYPE_CHECKING:
     from registry.bootstrap import Parts
     from registry.health import HealthStatus
 
+ALONE = "this shell lacks what the workers may have, or Redis takes no writes: `connectors health` has what they found"
+
 
 def check(connector: Connector, *, tenant: Tenant, as_json: AsJson = False) -> None:
     """Check one connector of one tenant now, and record the verdict like any other.
+
+    It is not recorded where the secret is not to be had here, as the workers may have it, or Redis takes no writes.
 
     Exit code: 0 usable, 1 unhealthy, 2 no such connector or not configured, 3 unknown, or not checked because a budget
     of checks is used up.
@@ -71,6 +75,7 @@ def show_check(status: HealthStatus) -> None:
 def _facts(status: HealthStatus) -> list[tuple[str, str]]:
     rows = [
         ("not checked now", status.put_off_until and f"a budget of checks is used up until {status.put_off_until}"),
+        ("not recorded", status.checked_ms and not status.version and ALONE),
         ("reason", status.reason.value),
         ("fault", status.fault.value),
         ("error", status.error),
