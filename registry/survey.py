@@ -34,6 +34,9 @@ DUTY = 10.0
 LOOKED = 60.0
 """Seconds after the last look in which surveys go on."""
 
+PATIENCE = 2.0
+"""Seconds that a page waits for new numbers rather than to show old ones."""
+
 MOST_AFFECTED = 500
 """Pairs in trouble that are listed by connector."""
 
@@ -157,16 +160,23 @@ class Surveyor:
     async def look(self, *, fresh: bool = False) -> Survey:
         """The newest survey; waits for the first one, or for the next one if it is to be `fresh`.
 
+        Who looks after a time when nobody did waits for the next one too, but for no longer than `PATIENCE`.
+
         Raises:
             CacheUnavailable: Redis is away, and there is no survey yet.
         """
         self._looked = steady()
-        if fresh or self._newest is None:
+        resting = self._task is None or self._task.done()
+        if fresh or resting or self._newest is None:
             self._made.clear()
-        if self._task is None or self._task.done():
+        if resting:
             self._task = asyncio.get_running_loop().create_task(self._go_on())
         if fresh or self._newest is None:
             await self._made.wait()
+        elif resting:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PATIENCE):
+                    await self._made.wait()
         if self._newest is None:
             raise self._error or CacheUnavailable("the health cache did not answer")
         return self._newest

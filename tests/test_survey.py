@@ -80,6 +80,20 @@ async def test_a_survey_is_what_the_cache_says(parts: Parts) -> None:
     await surveyor.aclose()
 
 
+async def test_who_looks_after_a_time_when_nobody_did_sees_how_it_is_now(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, seconds in (("EVERY", 0.0), ("DUTY", 0.0), ("LOOKED", 0.05)):
+        monkeypatch.setattr(f"registry.survey.{name}", seconds)
+    surveyor = Surveyor(parts)
+    assert (await surveyor.look()).pairs == 0
+    assert surveyor._task
+    await surveyor._task  # nobody looks any more
+    await parts.configurations.set(Pair("github", "acme"), CONFIG, actor="ann")
+    assert (await surveyor.look()).pairs == 1
+    await surveyor.aclose()
+
+
 async def test_without_redis_there_is_no_survey(settings: object) -> None:
     from registry.bootstrap import assemble
     from registry.settings import Settings
