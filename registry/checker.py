@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from msgspec.structs import replace
+from yarl import URL
 
 from registry.announcing import Announcement
 from registry.canary import Canary
@@ -107,9 +110,10 @@ class Checker:
         chosen = scheduled.config.base_url if scheduled.config else None
         if verdict.fault is Fault.TENANT and not chosen and _is_about_address(verdict, scheduled):
             return replace(verdict, fault=Fault.PLATFORM, action=OTHERWISE[Fault.PLATFORM])
-        theirs = chosen and verdict.fault is REASONS[verdict.reason].fault is Fault.VENDOR
-        if theirs and chosen != self._endpoints.own(scheduled.pair.connector):
-            return replace(verdict, action=OWN_SERVER)
+        if chosen and verdict.fault is REASONS[verdict.reason].fault is Fault.VENDOR:
+            with suppress(ConnectorError, ValueError):  # it is not registered any more
+                if _server(chosen) != _server(self._endpoints.own(scheduled.pair.connector)):
+                    return replace(verdict, action=OWN_SERVER)
         return verdict
 
     def endpoint(self, scheduled: Scheduled) -> str:
@@ -131,6 +135,11 @@ class Checker:
             return await self._secrets.resolve(pair, config)
 
         return tenant_check(loaded.factory, resolve)
+
+
+def _server(url: str) -> tuple[str, str | None, int | None]:
+    parsed = URL(url)
+    return parsed.scheme, parsed.host, parsed.port
 
 
 def _is_about_address(verdict: Verdict, scheduled: Scheduled) -> bool:

@@ -7,6 +7,7 @@ page), so rows of a vendor do not apply to it unless they say so, and it never p
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -126,11 +127,17 @@ def _quoted(facts: Facts) -> str:
 
 
 def facts_of(
-    answer: Answer, codes: Sequence[object] = (), message: object = "", kept: Mapping[str, str] = MappingProxyType({})
+    answer: Answer,
+    codes: Sequence[object] = (),
+    message: object = "",
+    kept: Mapping[str, str] = MappingProxyType({}),
+    *,
+    speaks_json: bool = False,
 ) -> Facts:
     """The facts that every vendor tells alike, with the `codes` and `message` of this vendor's error body.
 
-    Whatever is not text is left out; text is cut. `kept` are the headers to keep as evidence: name → header.
+    Whatever is not text is left out; text is cut. `kept` are the headers to keep as evidence: name → header. Of a
+    vendor that `speaks_json`, a refusal (401, 403) in other words is as little its own as an HTML page.
     """
     named = tuple(code[:80] for code in codes if isinstance(code, str) and code)
     headers = {name: answer.headers.get(header, "")[:120] for name, header in kept.items()}
@@ -140,7 +147,7 @@ def facts_of(
         headers=answer.headers,
         codes=named,
         message=message[:TEXT_LIMIT] if isinstance(message, str) else "",
-        page="an HTML page" if is_page(answer) else "no JSON" if _is_foreign(answer) else "",
+        page="an HTML page" if is_page(answer) else "no JSON" if speaks_json and _is_foreign(answer) else "",
         retry_after=retry_after(answer.headers),
         evidence={name: value for name, value in evidence.items() if value},
     )
@@ -152,8 +159,14 @@ def is_page(answer: Answer) -> bool:
 
 
 def _is_foreign(answer: Answer) -> bool:
-    """Is this a refusal in other words than an API's? One without any word may be."""
-    return answer.status in (401, 403) and answer.body[:64].lstrip()[:1] not in (b"", b"{", b"[")
+    """Is this a refusal in other words than an API's that speaks JSON? One without any word may be."""
+    if answer.status not in (401, 403) or not answer.body.strip():
+        return False
+    try:
+        json.loads(answer.body.decode("utf-8-sig"))
+    except (ValueError, RecursionError):
+        return True
+    return False
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

@@ -38,14 +38,15 @@ _CREDENTIAL = re.compile(
       | ya29\.[A-Za-z0-9_.-]{4,} | AIza[A-Za-z0-9_-]{10,}      # Google
       | eyJ[A-Za-z0-9_-]{6,}\.[A-Za-z0-9_.-]+                  # JWT
       | crt_[0-9a-f]{12}_[A-Za-z0-9_-]{4,} | whsec_[A-Za-z0-9+/=_-]{4,}   # our own
-      | (?i:bearer|basic|token)\s+(?:(?=\S*\d)[A-Za-z0-9+/=_.~-]{8,}|[A-Za-z0-9+/=_.~-]{20,})   # a refresh is prose
+      | (?i:bearer|basic)\s+(?:(?=\S*\d)[A-Za-z0-9+/=_.~-]{8,}|[A-Za-z0-9+/=_.~-]{20,})
+      | (?i:token)\s+(?:(?=\S*\d)[A-Za-z0-9+/=_.~-]{8,}|(?=\S*[a-z])(?=\S*[A-Z])[A-Za-z0-9+/=_.~-]{20,})   # or prose
       | (?i:authorization)["']?\s*[=:]\s*["']?[^\s"',;]+(?:\ [^\s"',;]+)?
       | (?i:password|passwd|secret|api[_-]?key|client_secret|(?:access|refresh|private|job|deploy)[_-]token)["']?
         \s*[=:]\s*b?(?:"[^"]+|'[^']+|[^\s"'&,;]+)
       | (?i:token)(?:=|["']\s*:\s*["'])[^\s"'&,;]+             # "token: expired" is prose
       )
     | -----BEGIN[^-]*PRIVATE\ KEY-----.*                       # PEM
-    | (?<=://)[^/?#\s]+(?=@)                                   # credentials in a URL
+    | (?<=://)(?:[^/\s:@]*:[^/\s@]+|[^/?#\s]+)(?=@)                                   # credentials in a URL
     """,
     re.VERBOSE | re.DOTALL,
 )

@@ -33,6 +33,9 @@ DEEPEST = 6
 _SECRET = re.compile(r"password|passwd|secret|token|authorization|api_?key|private_?key|credential", re.IGNORECASE)
 """Names whose text is never shown, whatever it looks like."""
 
+_HEADER = re.compile(r"(proxy-)?authorization|(set-)?cookie|(x-)?([a-z]+-)*(token|secret|key)", re.IGNORECASE)
+"""Headers whose value is never shown: the first of a pair."""
+
 
 def configure_logs(settings: Settings) -> None:
     """Send structlog's and the standard library's records to stderr, in one form."""
@@ -97,7 +100,9 @@ def _masked(value: object, name: str = "", depth: int = 0) -> object:
         return {clean(str(key)): _masked(inner, f"{name} {key}", depth + 1) for key, inner in value.items()}
     if isinstance(value, list | tuple | set | frozenset) and depth < DEEPEST:
         match value:
-            case [str() | bytes() as key, inner] if _SECRET.search(str(key)):
+            case [str() | bytes() as key, inner] if _HEADER.fullmatch(
+                key if isinstance(key, str) else key.decode("latin-1")
+            ):
                 return [clean(str(key)), _masked(inner, f"{name} {key!r}", depth + 1)]
         return [_masked(inner, name, depth + 1) for inner in value]
     if _SECRET.search(name):

@@ -93,8 +93,11 @@ class Noticeboard(Generic[T]):
         self._redis, self._notes, self._clock, self._name, self._key, self._kind = redis, notes, clock, name, key, kind
 
     async def posted(self) -> Posted[T]:
-        """What is kept. Raises `StoreUnavailable`."""
+        """What is kept; where the store has lost it, what the copy has. Raises `StoreUnavailable`."""
         note = await self._notes.read(self._name)
+        if not note.revision:
+            with suppress(*AWAY):
+                return Posted(0, decoded(await self._redis.get(self._key), self._kind).notices)
         notices = msgspec.json.decode(note.text, type=tuple[self._kind, ...]) if note.text else ()  # type: ignore[name-defined]  # a type made at run time
         return Posted(note.revision, notices)
 

@@ -13,8 +13,9 @@ from registry.check import CheckSession
 from registry.connector import BearerAuth, ConnectorConfig
 from registry.errors import CheckFailed
 from registry.facade import ConnectorRegistry
-from registry.health import Fault, Reason, Status
+from registry.health import Fault, Reason, Status, Verdict
 from registry.ids import Pair
+from registry.schedule import Scheduled
 from registry.settings import Settings
 from tests.fixtures_vendors import Serve, says
 from tests.plugin import Plugin
@@ -96,6 +97,14 @@ async def test_a_secret_that_was_rotated_is_read_again_once_the_old_one_has_expi
     finally:
         await parts.aclose()
     assert (before.reason, after.reason) == (Reason.CREDENTIAL_EXPIRED, Reason.OK)
+
+
+async def test_the_vendors_own_address_is_nobodys_server_however_it_is_spelled(parts: Parts) -> None:
+    for url, theirs in (("https://GitLab.com", False), ("https://gitlab.com:443/", False), ("https://g.example", True)):
+        config = ConnectorConfig.model_validate({"auth": {"type": "bearer", "token": "env://T"}, "base_url": url})
+        failed = Verdict(Reason.VENDOR_ERROR, Fault.VENDOR, 1_000)
+        located = parts.checker._located(failed, Scheduled(Pair("gitlab", "acme"), 1, config))
+        assert (located.action is not None) is theirs
 
 
 @pytest.mark.parametrize("operators", [True, False])

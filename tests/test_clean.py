@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from registry.clean import LIMIT, MASK, STRETCH, clean
 
 CREDENTIALS = [
+    "https://ann:p?ss1234@host.example/x",
+    "https://ann:pa#ss1234@git.example/x",
     "ghp_16C7e42F292c6912E7710c838347Ae178B4a",
     "github_pat_11AAAAAAA0abcdefghij_klmnop",
     "glpat-AbCdEf123456",
@@ -44,7 +46,15 @@ def test_what_looks_like_a_credential_is_masked(credential: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "prose", ["the token refresh failed", "bearer authentication", "token is not accepted", "invalid token: gone"]
+    "prose",
+    [
+        "the token refresh failed",
+        "bearer authentication",
+        "token is not accepted",
+        "invalid token: gone",
+        "the token personal_access_tokens/self",
+        "token introspection_endpoint_is_down",
+    ],
 )
 def test_prose_is_left_alone(prose: str) -> None:
     assert clean(prose) == prose

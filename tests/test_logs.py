@@ -94,6 +94,11 @@ def test_nothing_below_a_secrets_name_is_shown() -> None:
     event = mask(None, "info", {**secrets, "headers": headers, "tokens": 3})
     assert "hunter" not in str(event)
     assert (event["headers"][-1], event["tokens"]) == (["Accept", "text/plain"], 3)
+    words = {"scopes": ["read_token", "users:read"], "who": ("secret-scanner", "acme")}
+    assert mask(None, "info", dict(words)) == {
+        "scopes": ["read_token", "users:read"],
+        "who": ["secret-scanner", "acme"],
+    }
 
 
 def test_a_traceback_keeps_its_lines_and_its_end() -> None:

@@ -97,8 +97,11 @@ async def test_windows_outlive_redis(parts: Parts) -> None:
 
 async def test_a_store_that_lost_its_windows_ends_none(parts: Parts) -> None:
     window = await announce(parts, connector="github")
-    await Maintenance(parts.redis, MemoryNotes(), parts.clock, parts.audit).copy()
+    lost = Maintenance(parts.redis, MemoryNotes(), parts.clock, parts.audit)
+    await lost.copy()
     assert await MaintenanceBoard(parts.redis).current() == (window,)
+    await lost.end(window.id, actor="ann")
+    assert await MaintenanceBoard(parts.redis).current() == (), "who can be seen can be ended"
 
 
 async def test_of_two_changes_made_from_the_same_state_one_is_refused(parts: Parts) -> None:

@@ -85,7 +85,7 @@ RULES: tuple[Rule, ...] = (
         "GitHub refuses this client",
         _AGENT,
         (403,),
-        message="user-agent",
+        message="has a user-agent|administrative rules",
         fault=Fault.PLATFORM,
         page=True,
     ),
@@ -212,7 +212,7 @@ class GitHub(VendorConnector):
     def facts(cls, answer: Answer) -> Facts:
         """GitHub tells errors by ``message``, or as text, and when a primary limit ends by ``x-ratelimit-reset``."""
         told = error_body(answer).get("message") or answer.body[:TEXT_LIMIT].decode(errors="replace")
-        facts = facts_of(answer, message=told, kept=cls.kept)
+        facts = facts_of(answer, message=told, kept=cls.kept, speaks_json=True)
         reset = forecast.number(answer.headers.get("x-ratelimit-reset"))
         if facts.retry_after is None and reset and answer.headers.get("x-ratelimit-remaining") == "0":
             return dataclasses.replace(facts, retry_after=wait_until(reset, answer.headers))

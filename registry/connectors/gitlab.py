@@ -153,7 +153,7 @@ class GitLab(VendorConnector):
         """OAuth errors have ``error`` and ``error_description``, others have ``message``."""
         body = error_body(answer)
         told = body.get("error_description") or body.get("message") or ""
-        facts = facts_of(answer, (body.get("error"),), told, cls.kept)
+        facts = facts_of(answer, (body.get("error"),), told, cls.kept, speaks_json=True)
         reset = forecast.number(answer.headers.get("ratelimit-reset"))
         if facts.retry_after is None and reset and answer.status == 429:
             return dataclasses.replace(facts, retry_after=wait_until(reset, answer.headers))
@@ -198,8 +198,15 @@ class GitLab(VendorConnector):
         if "Authorization" not in headers:
             session.note(scopes="not told by this instance")
             return
-        grant = await self.ask(session, "GET", f"{self.base_url}/oauth/token/info", Grant, headers=headers)
-        self._look_at_scopes(session, grant.body.scope)
+        answer = await session.request("GET", f"{self.base_url}/oauth/token/info", headers=headers)
+        grant = self.judge(answer, Grant)
+        if not isinstance(grant, CheckFailed):
+            self._look_at_scopes(session, grant.scope)
+        elif grant.reason in (Reason.VENDOR_ERROR, Reason.RATE_LIMITED):
+            with session.step("api"):
+                raise grant
+        else:  # the token works: it is this place that is kept from us, as by a gateway
+            session.note(scopes="not told by this instance")
 
     def _look_at_scopes(self, session: CheckSession, granted: Sequence[str]) -> None:
         with session.step("permissions"):

@@ -134,7 +134,13 @@ class Slack(VendorConnector):
         """``error`` is the code, whatever the HTTP status; a missing scope is told in ``needed``."""
         body = error_body(answer)
         needed = body.get("needed")
-        return facts_of(answer, (body.get("error"),), f"needs {needed}" if isinstance(needed, str) else "", cls.kept)
+        return facts_of(
+            answer,
+            (body.get("error"),),
+            f"needs {needed}" if isinstance(needed, str) else "",
+            cls.kept,
+            speaks_json=True,
+        )
 
     def _bearer(self) -> str:
         match self.config.auth:

@@ -224,8 +224,10 @@ class Vertex(VendorConnector):
         body = error_body(answer)
         error = body.get("error")
         if isinstance(error, dict):
-            return facts_of(answer, (*_info_reasons(error), error.get("status")), error.get("message"), cls.kept)
-        return facts_of(answer, (error,), body.get("error_description"), cls.kept)
+            return facts_of(
+                answer, (*_info_reasons(error), error.get("status")), error.get("message"), cls.kept, speaks_json=True
+            )
+        return facts_of(answer, (error,), body.get("error_description"), cls.kept, speaks_json=True)
 
     async def _check(self, session: CheckSession, token: str) -> None:
         path = f"v1/projects/{quote(self.settings.project)}/locations/{quote(self.settings.location)}"

@@ -73,6 +73,8 @@ def test_a_check_without_the_workers_secret_says_that_it_is_not_recorded(demo: C
     assert "is not set" in ran.out
     assert "not recorded  this shell lacks what the workers may have" in ran.out
     assert "healthy" in demo("health", "--tenant", "acme-01").out
+    tried = demo.write("tried.yaml", "auth: {type: bearer, token: xoxb-demo-acme-01}")
+    assert "not recorded" not in demo("config", "set", "slack", tried, "--tenant", "acme-01", "--test").out
 
 
 def test_the_check_of_what_fails_for_the_first_time_shows_its_own_verdict_too(demo: Cli, script: DemoVendors) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import pytest
@@ -43,6 +44,18 @@ def test_an_import_is_stored_and_scheduled_at_once(slack: Cli) -> None:
     assert slack("tenants", "list", "--json").json() == {"acme": ["github", "slack"]}
     rows = slack("health", "--tenant", "acme", "--json").json()
     assert {row["connector"]: row["reason"] for row in rows} == {"github": "not_checked", "slack": "not_checked"}
+
+
+def test_what_was_exported_is_imported_without_a_change_though_some_of_it_does_not_show(slack: Cli) -> None:
+    label = "👩\u200d💻 co\u00adop"
+    slack(
+        "tenants",
+        "import",
+        slack.write("t.yaml", TWO.replace("label: main", f"label: {json.dumps(label, ensure_ascii=False)}")),
+    )
+    exported = slack("tenants", "export").out
+    assert yaml.safe_load(exported)["tenants"]["acme"]["github"]["label"] == label
+    assert "0 added, 0 changed, 2 unchanged" in slack("tenants", "import", slack.write("e.yaml", exported)).out
 
 
 async def test_a_demo_takes_out_its_own_leftovers_and_nobodys_tenants(parts: Parts) -> None:

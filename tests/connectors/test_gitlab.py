@@ -219,6 +219,27 @@ async def test_an_oauth_token_is_asked_for_the_scopes_that_are_required(
     assert (await check(GitLab, wanted)).reason is reason
 
 
+@pytest.mark.parametrize(("status", "reason"), [(404, Reason.OK), (403, Reason.OK), (503, Reason.VENDOR_ERROR)])
+async def test_a_gateway_that_keeps_the_scopes_from_us_makes_no_token_unusable(
+    serve: Serve, check: Check, status: int, reason: Reason
+) -> None:
+    async def handler(request: web.BaseRequest) -> web.Response:
+        if request.path == "/oauth/token/info":
+            return web.Response(status=status, text="<html>not here</html>", content_type="text/html")
+        return web.json_response({"id": 1, "state": "active"})
+
+    wanted = oauth(await serve(handler)) | {"settings": {"required_scopes": ["api"]}}
+    verdict = await check(GitLab, wanted)
+    assert verdict.reason is reason
+    assert (verdict.metadata.get("scopes") == "not told by this instance") is (reason is Reason.OK)
+
+
+@pytest.mark.parametrize("body", ['"Unauthorized"', "null", '\ufeff{"message": "401 Unauthorized"}', ""])
+async def test_a_refusal_in_any_json_is_gitlabs_word(serve: Serve, check: Check, body: str) -> None:
+    verdict = await check(GitLab, config(await serve(says(401, body, {"Content-Type": "application/json"}))))
+    assert (verdict.reason, verdict.fault) == (Reason.CREDENTIAL_REJECTED, Fault.TENANT)
+
+
 @pytest.mark.parametrize("status", [401, 403])
 async def test_a_refusal_that_is_no_json_is_not_gitlabs_word_on_the_token(
     serve: Serve, check: Check, status: int

@@ -45,12 +45,12 @@ def check(connector: Connector, *, tenant: Tenant, as_json: AsJson = False) -> N
     if as_json:
         print_json(status.as_dict())
     else:
-        show_check(status)
+        show_check(status, recorded=True)
     raise typer.Exit(Exit.UNKNOWN if status.put_off_until else exit_of_health([status]))
 
 
-def show_check(status: HealthStatus) -> None:
-    """One check for a person: what it concludes, and every step."""
+def show_check(status: HealthStatus, *, recorded: bool = False) -> None:
+    """One check for a person: what it concludes, and every step; and if it was to be `recorded`, where it was not."""
     from rich.table import Table
     from rich.text import Text
 
@@ -60,6 +60,8 @@ def show_check(status: HealthStatus) -> None:
     screen, newest = console(), status.raw or status
     screen.print(f"{symbol(status.status, screen)} {status.connector} of {status.tenant_id}: {status.status.value}")
     facts = Table(box=None, show_header=False, pad_edge=False)
+    if recorded and status.checked_ms and not status.version:
+        facts.add_row(Text("not recorded", style="bold"), Text(ALONE))
     for name, value in _facts(status):
         facts.add_row(Text(name, style="bold"), Text(value))
     screen.print(facts)
@@ -75,7 +77,6 @@ def show_check(status: HealthStatus) -> None:
 def _facts(status: HealthStatus) -> list[tuple[str, str]]:
     rows = [
         ("not checked now", status.put_off_until and f"a budget of checks is used up until {status.put_off_until}"),
-        ("not recorded", status.checked_ms and not status.version and ALONE),
         ("reason", status.reason.value),
         ("fault", status.fault.value),
         ("error", status.error),

@@ -60,9 +60,7 @@ def set_config(
 @config.command("get")
 def get_config(connector: Connector, *, tenant: Tenant, as_json: AsJson = False) -> None:
     """Print a configuration, in the form that `set` reads; secrets are references."""
-    import yaml
-
-    from worker.commands.printing import print_json, say
+    from worker.commands.printing import print_json, say_yaml
     from worker.commands.session import with_parts
 
     async def work(parts: Parts) -> StoredConfig:
@@ -74,7 +72,7 @@ def get_config(connector: Connector, *, tenant: Tenant, as_json: AsJson = False)
     if as_json:
         print_json(document)
     else:
-        say(yaml.safe_dump(document, sort_keys=False, allow_unicode=True).rstrip())
+        say_yaml(document)
 
 
 @config.command("delete")

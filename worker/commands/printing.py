@@ -42,6 +42,14 @@ def say(text: str) -> None:
     _write(printable(text))
 
 
+def say_yaml(value: object) -> None:
+    """`value` as YAML on stdout, to be read back as it is: what is not to be shown is escaped."""
+    import yaml
+
+    text = yaml.safe_dump(value, sort_keys=False, allow_unicode=True)
+    _write((text if printable(text) == text else yaml.safe_dump(value, sort_keys=False)).rstrip())
+
+
 def console() -> Console:
     """The terminal. Highlighting is off: colours here always mean a status. What is piped is not wrapped."""
     from rich.console import Console

@@ -59,7 +59,7 @@ def list_tenants(*, as_json: AsJson = False) -> None:
 def show(tenant: TenantId, *, as_json: AsJson = False) -> None:
     """Show one tenant's configurations: secrets as references, sealed ones not at all."""
     from worker.commands.plan import plain, reference
-    from worker.commands.printing import print_json, say
+    from worker.commands.printing import print_json, say_yaml
     from worker.commands.session import with_parts
 
     rows = [
@@ -76,9 +76,7 @@ def show(tenant: TenantId, *, as_json: AsJson = False) -> None:
     if as_json:
         print_json(rows)
         return
-    import yaml
-
-    say(yaml.safe_dump({tenant: rows}, sort_keys=False, allow_unicode=True).rstrip())
+    say_yaml({tenant: rows})
 
 
 @tenants.command("import")
@@ -119,9 +117,7 @@ def export_file() -> None:
 
     Exit code: 0, or 1 when a stored configuration is broken and therefore left out.
     """
-    import yaml
-
-    from worker.commands.printing import note, say
+    from worker.commands.printing import note, say_yaml
     from worker.commands.session import with_parts
 
     async def work(parts: Parts) -> tuple[dict[str, dict[str, object]], list[str]]:
@@ -139,7 +135,7 @@ def export_file() -> None:
         return found, broken
 
     found, broken = with_parts(work)
-    say(yaml.safe_dump({"tenants": found}, sort_keys=False, allow_unicode=True).rstrip())
+    say_yaml({"tenants": found})
     for error in broken:
         note(error)
     raise typer.Exit(Exit.PROBLEM if broken else Exit.OK)
