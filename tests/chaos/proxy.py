@@ -68,6 +68,7 @@ class Proxy:
         task = asyncio.create_task(self._carry(reader, writer))
         self._open.add(task)
         task.add_done_callback(self._open.discard)
+        task.add_done_callback(lambda _: writer.transport.abort())  # also of one that was cut before it began
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         far: asyncio.StreamWriter | None = None
@@ -90,9 +91,8 @@ class Proxy:
         except OSError:
             pass  # the server is away: so is this connection
         finally:
-            for end in (writer, far):
-                if end is not None:
-                    end.transport.abort()
+            if far is not None:
+                far.transport.abort()
 
     async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, late: bool) -> None:
         while data := await source.read(1 << 16):
