@@ -3,7 +3,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import inf
 from typing import cast
-from unittest.mock import AsyncMock
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 
@@ -67,7 +67,7 @@ async def test_a_changed_credential_voids_the_verdict_and_a_changed_label_does_n
 
 
 async def test_a_configuration_that_cannot_be_written_holds_up_no_other(
-    parts: Parts, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     odd = Change(ACME, 1, deleted=False, config=CONFIG.model_copy(update={"label": "\ud800"}))
     pages = parts.store.changes_since
@@ -78,11 +78,12 @@ async def test_a_configuration_that_cannot_be_written_holds_up_no_other(
 
     monkeypatch.setattr(parts.store, "changes_since", with_odd_one)
     await parts.store.set_config(GLOBEX, CONFIG, actor="test")
+    log = Mock()
+    monkeypatch.setattr("registry.reconcile.log", log)
     await parts.reconciler.run()
     assert [await scheduled(parts, ACME), await scheduled(parts, GLOBEX)] == [None, 1]
-    told = [line for line in "".join(capsys.readouterr()).splitlines() if "broken_configuration" in line]
-    assert len(told) == 1
-    assert str(ACME) in told[0]
+    log.error.assert_called_once()
+    assert (log.error.call_args.args, log.error.call_args.kwargs["pair"]) == (("broken_configuration",), str(ACME))
     await parts.configurations.announce(StoredConfig(ACME, 1, cast("ConnectorConfig", odd.config), "test", 0, 1))
 
 
