@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import suppress
 
 from msgspec.structs import replace
-from yarl import URL
 
 from registry.announcing import Announcement
 from registry.canary import Canary
@@ -111,8 +110,8 @@ class Checker:
         if verdict.fault is Fault.TENANT and not chosen and _is_about_address(verdict, scheduled):
             return replace(verdict, fault=Fault.PLATFORM, action=OTHERWISE[Fault.PLATFORM])
         if chosen and verdict.fault is REASONS[verdict.reason].fault is Fault.VENDOR:
-            with suppress(ConnectorError, ValueError):  # it is not registered any more
-                if _server(chosen) != _server(self._endpoints.own(scheduled.pair.connector)):
+            with suppress(ConnectorError):  # it is not registered any more
+                if self.endpoint(scheduled) != self._endpoints.own(scheduled.pair.connector).name:
                     return replace(verdict, action=OWN_SERVER)
         return verdict
 
@@ -135,11 +134,6 @@ class Checker:
             return await self._secrets.resolve(pair, config)
 
         return tenant_check(loaded.factory, resolve)
-
-
-def _server(url: str) -> tuple[str, str | None, int | None]:
-    parsed = URL(url)
-    return parsed.scheme, parsed.host, parsed.port
 
 
 def _is_about_address(verdict: Verdict, scheduled: Scheduled) -> bool:

@@ -127,17 +127,11 @@ def _quoted(facts: Facts) -> str:
 
 
 def facts_of(
-    answer: Answer,
-    codes: Sequence[object] = (),
-    message: object = "",
-    kept: Mapping[str, str] = MappingProxyType({}),
-    *,
-    speaks_json: bool = False,
+    answer: Answer, codes: Sequence[object] = (), message: object = "", kept: Mapping[str, str] = MappingProxyType({})
 ) -> Facts:
     """The facts that every vendor tells alike, with the `codes` and `message` of this vendor's error body.
 
-    Whatever is not text is left out; text is cut. `kept` are the headers to keep as evidence: name → header. Of a
-    vendor that `speaks_json`, a refusal (401, 403) in other words is as little its own as an HTML page.
+    Whatever is not text is left out; text is cut. `kept` are the headers to keep as evidence: name → header.
     """
     named = tuple(code[:80] for code in codes if isinstance(code, str) and code)
     headers = {name: answer.headers.get(header, "")[:120] for name, header in kept.items()}
@@ -147,7 +141,7 @@ def facts_of(
         headers=answer.headers,
         codes=named,
         message=message[:TEXT_LIMIT] if isinstance(message, str) else "",
-        page="an HTML page" if is_page(answer) else "no JSON" if speaks_json and _is_foreign(answer) else "",
+        page="an HTML page" if is_page(answer) else "",
         retry_after=retry_after(answer.headers),
         evidence={name: value for name, value in evidence.items() if value},
     )
@@ -158,8 +152,8 @@ def is_page(answer: Answer) -> bool:
     return "html" in answer.headers.get("content-type", "").lower() or answer.body[:64].lstrip()[:1] == b"<"
 
 
-def _is_foreign(answer: Answer) -> bool:
-    """Is this a refusal in other words than an API's that speaks JSON? One without any word may be."""
+def is_foreign(answer: Answer) -> bool:
+    """Is this a refusal in other words than JSON? One without any word may be an API's that speaks it."""
     if answer.status not in (401, 403) or not answer.body.strip():
         return False
     try:

@@ -46,7 +46,7 @@ _CREDENTIAL = re.compile(
       | (?i:token)(?:=|["']\s*:\s*["'])[^\s"'&,;]+             # "token: expired" is prose
       )
     | -----BEGIN[^-]*PRIVATE\ KEY-----.*                       # PEM
-    | (?<=://)(?:[^/\s:@]*:[^/\s@]+|[^/?#\s]+)(?=@)                                   # credentials in a URL
+    | (?<=://)(?:[^/\s:@]*:[^/\s@]+|[^/?#\s]+)(?=@)           # credentials in a URL
     """,
     re.VERBOSE | re.DOTALL,
 )

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from hashlib import blake2b
 from typing import NamedTuple, cast
-from urllib.parse import urlsplit
 
 import structlog
 from redis.typing import EncodableT
+from yarl import URL
 
 from registry import keys
 from registry.catalog import Catalog
@@ -58,13 +58,13 @@ class Endpoints:
         url = self._settings.vendor_urls.get(connector)
         return config.model_copy(update={"base_url": url}) if url and not config.base_url else config
 
-    def own(self, connector: str) -> str:
-        """The address of whoever brings none along: the operator's, or the vendor's own.
+    def own(self, connector: str) -> Endpoint:
+        """Where the checks of whoever brings no address along go: to the operator's, or the vendor's own.
 
         Raises:
             ConnectorError: the connector cannot be loaded.
         """
-        return self._address(connector, None)
+        return Endpoint(connector, self._address(connector, None))
 
     async def tell(self, configs: Iterable[tuple[Pair, ConnectorConfig]], now_ms: int) -> None:
         """Remember the addresses of these configurations; a vendor's own need not be remembered."""
@@ -125,7 +125,8 @@ class Endpoints:
 
 @lru_cache(maxsize=4096)
 def _host(base_url: str) -> str:
-    return urlsplit(base_url).netloc
+    """The server, spelled in one way: in small letters, and without the usual port."""
+    return URL(base_url).host_port_subcomponent or ""
 
 
 def _pair(place: Endpoint) -> Pair:

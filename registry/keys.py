@@ -66,6 +66,9 @@ CHANGES_CAP = 10_000
 EVENTS_CAP = 100_000
 """Transitions kept in one shard's stream of events."""
 
+EVENTS_KEPT_MS = 3_600_000
+"""Milliseconds a transition is kept at least, unless there are more than that."""
+
 
 def shard_of(tenant: str, shards: int) -> int:
     """The shard of a tenant: the same everywhere and for ever, for a given number of shards."""

@@ -8,14 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, cast
 
+from registry import keys
 from registry.clock import steady
 from registry.connection import Redis
 
 BEGINNING = "0-0"
 """The position before every entry; also where a stream ends that never had one."""
-
-LEAST, LASTING = 10_000, 3_600.0
-"""Entries, and seconds of them, that are left in a stream that is cut: see `registry.keys` and the retention."""
 
 _Rows: TypeAlias = "list[tuple[bytes, Mapping[bytes, bytes]]]"
 
@@ -98,7 +96,9 @@ async def whole(redis: Redis, streams: Sequence[str], *, empty: float = math.inf
                 pipe.xinfo_stream(stream)
         told = await pipe.execute()
     return all(
-        one["length"] == one["entries-added"] if "entries-added" in one else one["length"] < LEAST and empty < LASTING
+        one["length"] == one["entries-added"]
+        if "entries-added" in one
+        else one["length"] < keys.CHANGES_CAP and empty * 1000 < keys.EVENTS_KEPT_MS
         for one in told
     )
 

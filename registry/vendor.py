@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import replace
 from typing import ClassVar, Generic, TypeVar
 
 from msgspec import Struct
@@ -10,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 
 from registry import forecast
 from registry.check import CheckSession, nothing_held
-from registry.classify import STEPS, Facts, Rule, classify, facts_of, is_page
+from registry.classify import STEPS, Facts, Rule, classify, facts_of, is_foreign, is_page
 from registry.connector import ConnectorConfig, ConnectorMetadata, OAuth2Auth, SecretRef
 from registry.errors import CheckFailed, InvalidConfig
 from registry.health import REASONS, Fault, Reason
@@ -73,6 +74,8 @@ class VendorConnector:
     manifest: ClassVar[ConnectorMetadata]
     actions: ClassVar[Mapping[Reason, str]]
     rules: ClassVar[tuple[Rule, ...]]
+    speaks_json: ClassVar[bool] = False
+    """Does the vendor tell every refusal in JSON? Then a proxy's is not taken for its word on a credential."""
     kept: ClassVar[Mapping[str, str]] = {"request_id": "x-request-id"}
     """Headers of an answer that are kept as evidence of a failure: name → header."""
 
@@ -164,7 +167,7 @@ class VendorConnector:
             if not isinstance(found, str):
                 return found
             wrong = found
-        facts = cls.facts(answer)
+        facts = cls._facts(answer)
         return classify(cls.rules, facts) or CheckFailed(
             Reason.BAD_RESPONSE, f"the answer cannot be used: {wrong}", evidence=facts.evidence
         )
@@ -216,13 +219,19 @@ class VendorConnector:
     @classmethod
     def _trouble(cls, answer: Answer) -> CheckFailed | None:
         """A failure or a limit that the vendor tells with a status that is expected, as GraphQL does."""
-        found = classify(cls.rules, cls.facts(answer))
+        found = classify(cls.rules, cls._facts(answer))
         return found if found and found.reason in (Reason.VENDOR_ERROR, Reason.RATE_LIMITED) else None
 
     @classmethod
     def facts(cls, answer: Answer) -> Facts:
         """What this vendor's answer says; subclasses read their vendor's error bodies."""
         return facts_of(answer, kept=cls.kept)
+
+    @classmethod
+    def _facts(cls, answer: Answer) -> Facts:
+        facts = cls.facts(answer)
+        foreign = cls.speaks_json and not facts.page and is_foreign(answer)
+        return replace(facts, page="no JSON") if foreign else facts
 
     async def exchanged(
         self,
@@ -284,7 +293,7 @@ class VendorConnector:
             if answer.status in expected and not is_page(answer):
                 found = cls.judge(answer, shape) if shape else _require_object(answer) or cls._trouble(answer)
             else:
-                facts = cls.facts(answer)
+                facts = cls._facts(answer)
                 found = classify((), facts) or CheckFailed(Reason.BAD_RESPONSE, f"HTTP {answer.status} is not expected")
             if not isinstance(found, CheckFailed):
                 return

@@ -10,7 +10,6 @@ import shutil
 import socket
 import subprocess
 import tempfile
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -18,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests.waiting import eventually
 
 MAIN = "com.google.cloud.datastore.emulator.firestore.CloudFirestore"
 JAR = "platform/cloud-firestore-emulator/cloud-firestore-emulator.jar"
@@ -46,9 +47,12 @@ class FirestoreEmulator:
         """Start it and wait until it answers."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(self.command, stdout=log, stderr=log)
-        while not self.answers():
-            assert self.process.poll() is None, self.log.read_text()
-            time.sleep(0.05)
+        eventually("the emulator answers", self._is_up)
+
+    def _is_up(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, self.log.read_text()
+        return self.answers()
 
     def kill(self) -> None:
         """End it at once, as a crash would."""

@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.fixtures_firestore import free_port
+from tests.waiting import eventually
 
 
 @dataclass
@@ -33,9 +33,12 @@ class SecretManager:
         command = [str(Path(sys.executable).with_name("drongo")), "server", "--host", "127.0.0.1"]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen([*command, "--port", str(self.port)], stdout=log, stderr=log)
-        while not self._listens():
-            assert self.process.poll() is None, self.log.read_text()
-            time.sleep(0.05)
+        eventually("it listens", self._is_up)
+
+    def _is_up(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, self.log.read_text()
+        return self._listens()
 
     def kill(self) -> None:
         """End it at once."""

@@ -6,7 +6,6 @@ import contextlib
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 import redis
 
 from tests.fixtures_redis import redis_binary
+from tests.waiting import eventually
 
 SERVICE = "cache"
 HOST = "127.0.0.1"
@@ -83,14 +83,14 @@ class SentinelSystem:
         self._until(port, lambda client: bool(client.ping()))
 
     def _until(self, port: int, wanted: Callable[[redis.Redis], bool]) -> None:
-        ends = time.monotonic() + WAIT
         with redis.Redis(host=HOST, port=port) as client:
-            while True:
+
+            def there() -> bool:
                 with contextlib.suppress(redis.RedisError):
-                    if wanted(client):
-                        return
-                assert time.monotonic() < ends, f"port {port} never became what was wanted"
-                time.sleep(0.05)
+                    return wanted(client)
+                return False
+
+            eventually(f"what is wanted of port {port}", there, WAIT)
 
 
 def _free_port() -> int:

@@ -18,6 +18,7 @@ from registry.settings import Settings
 from registry.web.app import create_app
 from registry.web.server import server
 from registry.web.site import Site
+from tests.waiting import reached
 from worker.publish import exposition
 
 
@@ -74,9 +75,8 @@ async def start_api() -> AsyncIterator[StartApi]:
         app = create_app(parts, exposition=text)
         served, listening = server(app, settings), socket.create_server(("127.0.0.1", 0))
         task = asyncio.get_running_loop().create_task(served.serve(sockets=[listening]))
-        while not served.started:
-            assert not task.done(), task.exception()
-            await asyncio.sleep(0.005)
+        await reached("the server has started, or failed", lambda: served.started or task.done())
+        assert not task.done(), task.exception()
         if reconciled:
             await parts.reconciler.run()
         http = ClientSession()

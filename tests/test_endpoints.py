@@ -85,3 +85,9 @@ async def test_a_place_that_fails_by_itself_is_an_incident_of_that_place_only(se
     assert ("gitlab", None) in shown
     assert pair.tenant != SYSTEM
     await parts.aclose()
+
+
+def test_a_server_has_one_name_however_its_address_is_spelled() -> None:
+    urls = ("https://GitLab.com", "https://gitlab.com:443/", "https://gitlab.com/group")
+    assert {Endpoint("gitlab", url).name for url in urls} == {"gitlab|gitlab.com"}
+    assert Endpoint("gitlab", "https://gitlab.com:8443").name == "gitlab|gitlab.com:8443"

@@ -26,11 +26,11 @@ from registry.ids import Pair
 from registry.incidents import open_incidents
 from registry.lease import Lease
 from registry.settings import Settings
-from tests.e2e.test_up import eventually
 from tests.fixtures_prometheus import fetched
 from tests.test_incidents import GITHUB, recorded
 from tests.test_publish import samples
 from tests.test_schedule import enter, record
+from tests.waiting import eventually
 from worker.gateway import SPOILT
 from worker.housekeeping import publish, reconcile
 from worker.incidents import detect

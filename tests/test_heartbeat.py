@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from registry.settings import Settings
-from tests.e2e.test_up import eventually
 from tests.fixtures_redis import RedisServer
+from tests.waiting import eventually
 from worker.heartbeat import trouble
 from worker.turning import heartbeat, role_of
 

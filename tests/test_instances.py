@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from typing import Literal
 
 import pytest
 
@@ -30,7 +31,19 @@ async def pool() -> AsyncIterator[Pool]:
         await made.aclose()
 
 
-def of(revision: int, *, gate: asyncio.Event | None = None, error: Exception | None = None) -> Source:
+class Gate(asyncio.Event):
+    """What a construction waits for; `asked` once the first one does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = asyncio.Event()
+
+    async def wait(self) -> Literal[True]:
+        self.asked.set()
+        return await super().wait()
+
+
+def of(revision: int, *, gate: Gate | None = None, error: Exception | None = None) -> Source:
     """A source of this revision; it waits for `gate`, and fails with `error`."""
 
     async def build() -> Connector:
@@ -58,18 +71,18 @@ async def connector(pool: Instances, pair: Pair, revision: int = 1) -> Connector
 
 
 async def test_concurrent_callers_share_one_construction(pool: Pool) -> None:
-    instances, gate = pool(), asyncio.Event()
+    instances, gate = pool(), Gate()
     held = [asyncio.create_task(instances.hold(ACME, 1, of(1, gate=gate))) for _ in range(10)]
-    await asyncio.sleep(0)
+    await gate.asked.wait()
     gate.set()
     assert len(set(await asyncio.gather(*held))) == 1
 
 
 async def test_a_failed_construction_fails_for_all_who_wait_and_is_tried_again_by_the_next(pool: Pool) -> None:
-    instances, gate = pool(), asyncio.Event()
+    instances, gate = pool(), Gate()
     failing = of(1, gate=gate, error=SecretUnavailable("away"))
     held = [asyncio.create_task(instances.hold(ACME, 1, failing)) for _ in range(10)]
-    await asyncio.sleep(0)
+    await gate.asked.wait()
     gate.set()
     failures = await asyncio.gather(*held, return_exceptions=True)
     assert len({id(failure) for failure in failures}) == 1
@@ -78,9 +91,9 @@ async def test_a_failed_construction_fails_for_all_who_wait_and_is_tried_again_b
 
 
 async def test_one_callers_cancellation_is_not_the_others(pool: Pool) -> None:
-    instances, gate = pool(), asyncio.Event()
+    instances, gate = pool(), Gate()
     gone, stays = (asyncio.create_task(instances.hold(ACME, 1, of(1, gate=gate))) for _ in range(2))
-    await asyncio.sleep(0)
+    await gate.asked.wait()
     gone.cancel()
     await asyncio.wait([gone])
     gate.set()
@@ -125,10 +138,10 @@ async def test_the_least_recently_used_goes_first(pool: Pool) -> None:
 
 
 async def test_more_callers_than_places_all_get_their_connector(pool: Pool) -> None:
-    instances, gate = pool(capacity=1), asyncio.Event()
+    instances, gate = pool(capacity=1), Gate()
     pairs = [Pair("plugin", f"t{n}") for n in range(5)]
     held = [asyncio.create_task(instances.hold(pair, 1, of(1, gate=gate))) for pair in pairs]
-    await asyncio.sleep(0)
+    await gate.asked.wait()
     gate.set()
     for instance in await asyncio.gather(*held):
         assert isinstance(instance.connector, Plugin)
@@ -151,14 +164,14 @@ async def test_an_instance_in_use_is_never_idle(pool: Pool) -> None:
 
 
 async def test_what_changes_while_it_is_built_is_built_again(pool: Pool) -> None:
-    instances, gate = pool(), asyncio.Event()
+    instances, gate = pool(), Gate()
     sources = iter([of(1, gate=gate), of(2)])
 
     async def source() -> object:
         return await next(sources)()
 
     held = asyncio.create_task(instances.hold(ACME, 1, source))  # type: ignore[arg-type]  # as `of` gives it
-    await asyncio.sleep(0.01)
+    await gate.asked.wait()
     instances.retire(lambda pair: pair == ACME, before=2)
     gate.set()
     assert (await held).revision == 2

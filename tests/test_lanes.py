@@ -8,10 +8,12 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from registry.clock import steady
 from registry.health import Fault, Reason, Verdict
 from registry.ids import Pair
 from registry.recording import Outcome
 from registry.schedule import Scheduled, Task
+from tests.waiting import reached
 from worker.lanes import STILL, Found, Lanes
 from worker.places import FEW, Hosts, Places
 
@@ -41,7 +43,8 @@ class Vendors:
         if endpoint == "dead":
             await self.revived.wait()
         if endpoint == "slow":
-            await asyncio.sleep(1.2 * STILL)
+            began = steady()
+            await reached("an answer later than a batch waits", lambda: steady() - began > STILL)
         return answer(task, endpoint)
 
     @asynccontextmanager

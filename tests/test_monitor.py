@@ -198,7 +198,7 @@ class BreaksOne(Plugin):
     async def check(self, session: CheckSession) -> None:
         bug = self.config.settings.get("bug")
         if bug == "cancelled":
-            task = asyncio.ensure_future(asyncio.sleep(10))
+            task = asyncio.ensure_future(asyncio.Event().wait())
             task.cancel()
             await task
         if bug == "reason":

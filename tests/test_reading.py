@@ -12,7 +12,7 @@ import tempfile
 import threading
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -26,6 +26,7 @@ from registry.health import Reason
 from registry.ids import Pair
 from registry.reading import PLACES, Reading, SyncReading
 from tests.fixtures_redis import RedisServer, redis_binary
+from tests.waiting import reached
 
 TIMEOUT = 0.2
 PING = ("PING",)
@@ -105,18 +106,18 @@ def test_a_stopped_redis_opens_the_circuit_and_its_return_closes_it(server: Redi
         break
 
 
+async def answered(reading: Reading) -> bool:
+    with suppress(*AWAY):
+        return await reading.ask(PING) == [b"PONG"]
+    return False
+
+
 async def test_so_it_is_for_coroutines(server: RedisServer, reading: Reading) -> None:
     assert await reading.ask(PING) == [b"PONG"]
     stop(server)
     await turned_away_async(reading)
     go_on(server)
-    while True:
-        try:
-            assert await reading.ask(PING) == [b"PONG"]
-        except AWAY:
-            await asyncio.sleep(0)
-            continue
-        break
+    await reached("an answer", lambda: answered(reading))
 
 
 def test_no_answer_is_taken_for_that_of_a_later_question(server: RedisServer, sync: SyncReading) -> None:
@@ -296,13 +297,7 @@ async def test_a_connection_that_comes_too_late_serves_the_next_reader(server: R
     """Making one takes several answers, each in time, but all together too long for one reader."""
     async with slow_proxy(server, delay=0.15) as url, asyncio.timeout(30):
         reading = Reading(url, TIMEOUT)
-        while True:
-            try:
-                assert await reading.ask(PING) == [b"PONG"]
-            except AWAY:
-                await asyncio.sleep(0.01)
-                continue
-            break
+        await reached("an answer", lambda: answered(reading))
         await reading.aclose()
 
 

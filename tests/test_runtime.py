@@ -5,6 +5,7 @@ import asyncio
 from structlog.testing import capture_logs
 
 from registry.settings import Settings
+from tests.waiting import eventually
 from worker.runtime import Runtime
 
 
@@ -18,7 +19,7 @@ def test_what_breaks_beside_everything_else_is_logged_without_its_words(settings
     with capture_logs() as told:
         runtime.start(breaks(ended))
         runtime.run(ended.wait())
-        runtime.run(asyncio.sleep(0))
+        eventually("it is logged", lambda: [line for line in told if line["event"] == "background_work_broke"])
     runtime.close()
     (line,) = [line for line in told if line["event"] == "background_work_broke"]
     assert (line["work"], line["error"], line["where"].partition(":")[0]) == ("breaks", "LookupError", "breaks")

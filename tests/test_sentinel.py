@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
+from contextlib import suppress
 
 import kombu
 import pytest
@@ -20,6 +20,7 @@ from registry.settings import Settings
 from tests.fixtures_sentinel import SentinelSystem
 from tests.test_cache import checked
 from tests.test_schedule import ACME
+from tests.waiting import reached
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -27,10 +28,13 @@ pytestmark = pytest.mark.timeout(90)
 async def read_until_healthy(view: HealthView) -> set[Reason]:
     """Read until the verdict is back; returns what was said before."""
     said: set[Reason] = set()
-    async with asyncio.timeout(30):
-        while not (status := view.status("github", "acme")).healthy:
-            said.add(status.reason)
-            await asyncio.sleep(0.05)
+
+    def healthy() -> bool:
+        status = view.status("github", "acme")
+        said.update([] if status.healthy else [status.reason])
+        return status.healthy
+
+    await reached("the verdict is back", healthy)
     return said
 
 
@@ -55,27 +59,30 @@ async def test_a_sentinel_that_never_answers_blinds_no_reader(sentinel: Sentinel
     with socket.create_server(("127.0.0.1", 0)) as mute:
         url = sentinel.url().replace("://", f"://127.0.0.1:{mute.getsockname()[1]},")
         reading = Reading(url, 0.5)
-        async with asyncio.timeout(30):
-            while True:
-                try:
-                    assert await reading.ask(("PING",)) == [b"PONG"]
-                    break
-                except AWAY:
-                    await asyncio.sleep(0.05)
+
+        async def answered() -> bool:
+            with suppress(*AWAY):
+                return await reading.ask(("PING",)) == [b"PONG"]
+            return False
+
+        await reached("an answer", answered)
         await reading.aclose()
 
 
 async def written(parts: Parts, pair: Pair) -> None:
     """Check a pair, as soon as the clients have found the new master."""
-    async with asyncio.timeout(30):
-        while True:
-            try:
-                await checked(parts, pair)
-                break
-            except AWAY:
-                await asyncio.sleep(0.05)
-        while not (await parts.cache.status(pair)).healthy:  # noqa: ASYNC110 - its circuit closes
-            await asyncio.sleep(0.05)
+
+    async def was_checked() -> bool:
+        with suppress(*AWAY):
+            await checked(parts, pair)
+            return True
+        return False
+
+    async def is_read() -> bool:
+        return (await parts.cache.status(pair)).healthy
+
+    await reached("a new master", was_checked)
+    await reached("its circuit closes", is_read)
 
 
 async def test_celery_and_what_looks_at_its_queues_find_the_same_broker(

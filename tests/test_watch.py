@@ -95,7 +95,7 @@ async def test_a_position_whose_events_were_trimmed_is_a_gap(replica: Replicas) 
 async def test_who_stood_at_an_empty_stream_that_was_cut_meanwhile_is_told_a_gap(
     parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("registry.tail.LEAST", 3)
+    monkeypatch.setattr("registry.keys.CHANGES_CAP", 3)
     stream = keys.changes(0)
     tail = Tail(parts.redis, await ends(parts.redis, [stream]), wait=0.1)
     assert await tail.read() == News()

@@ -180,6 +180,7 @@ class GitHub(VendorConnector):
     )
     actions = ACTIONS
     rules = RULES
+    speaks_json = True
     kept: ClassVar[Mapping[str, str]] = {
         "request_id": "x-github-request-id",
         "accepted_permissions": "x-accepted-github-permissions",
@@ -212,7 +213,7 @@ class GitHub(VendorConnector):
     def facts(cls, answer: Answer) -> Facts:
         """GitHub tells errors by ``message``, or as text, and when a primary limit ends by ``x-ratelimit-reset``."""
         told = error_body(answer).get("message") or answer.body[:TEXT_LIMIT].decode(errors="replace")
-        facts = facts_of(answer, message=told, kept=cls.kept, speaks_json=True)
+        facts = facts_of(answer, message=told, kept=cls.kept)
         reset = forecast.number(answer.headers.get("x-ratelimit-reset"))
         if facts.retry_after is None and reset and answer.headers.get("x-ratelimit-remaining") == "0":
             return dataclasses.replace(facts, retry_after=wait_until(reset, answer.headers))

@@ -130,6 +130,7 @@ class GitLab(VendorConnector):
     )
     actions = ACTIONS
     rules = RULES
+    speaks_json = True
 
     def __init__(self, config: ConnectorConfig) -> None:
         super().__init__(config)
@@ -153,7 +154,7 @@ class GitLab(VendorConnector):
         """OAuth errors have ``error`` and ``error_description``, others have ``message``."""
         body = error_body(answer)
         told = body.get("error_description") or body.get("message") or ""
-        facts = facts_of(answer, (body.get("error"),), told, cls.kept, speaks_json=True)
+        facts = facts_of(answer, (body.get("error"),), told, cls.kept)
         reset = forecast.number(answer.headers.get("ratelimit-reset"))
         if facts.retry_after is None and reset and answer.status == 429:
             return dataclasses.replace(facts, retry_after=wait_until(reset, answer.headers))

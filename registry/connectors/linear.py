@@ -114,6 +114,7 @@ class Linear(VendorConnector):
     )
     actions = ACTIONS
     rules = RULES
+    speaks_json = True
     kept: ClassVar[Mapping[str, str]] = {"request_id": "x-request-id", "complexity": "x-complexity"}
 
     async def check(self, session: CheckSession) -> None:
@@ -139,7 +140,7 @@ class Linear(VendorConnector):
         extensions = first.get("extensions")
         extensions = extensions if isinstance(extensions, dict) else {}
         told = extensions.get("userPresentableMessage") or first.get("message")
-        facts = facts_of(answer, (extensions.get("code"), extensions.get("type")), told, cls.kept, speaks_json=True)
+        facts = facts_of(answer, (extensions.get("code"), extensions.get("type")), told, cls.kept)
         reset = _reset_ms(answer.headers)
         if facts.retry_after is None and reset and any(code in _LIMITED for code in facts.codes):
             return dataclasses.replace(facts, retry_after=wait_until(reset / 1000, answer.headers))

@@ -104,6 +104,7 @@ class Slack(VendorConnector):
     )
     actions = ACTIONS
     rules = RULES
+    speaks_json = True
     kept: ClassVar[Mapping[str, str]] = {"request_id": "x-slack-req-id"}
 
     def __init__(self, config: ConnectorConfig) -> None:
@@ -134,13 +135,7 @@ class Slack(VendorConnector):
         """``error`` is the code, whatever the HTTP status; a missing scope is told in ``needed``."""
         body = error_body(answer)
         needed = body.get("needed")
-        return facts_of(
-            answer,
-            (body.get("error"),),
-            f"needs {needed}" if isinstance(needed, str) else "",
-            cls.kept,
-            speaks_json=True,
-        )
+        return facts_of(answer, (body.get("error"),), f"needs {needed}" if isinstance(needed, str) else "", cls.kept)
 
     def _bearer(self) -> str:
         match self.config.auth:

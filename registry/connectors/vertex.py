@@ -173,6 +173,7 @@ class Vertex(VendorConnector):
     )
     actions = ACTIONS
     rules = RULES
+    speaks_json = True
     kept: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, config: ConnectorConfig) -> None:
@@ -224,10 +225,8 @@ class Vertex(VendorConnector):
         body = error_body(answer)
         error = body.get("error")
         if isinstance(error, dict):
-            return facts_of(
-                answer, (*_info_reasons(error), error.get("status")), error.get("message"), cls.kept, speaks_json=True
-            )
-        return facts_of(answer, (error,), body.get("error_description"), cls.kept, speaks_json=True)
+            return facts_of(answer, (*_info_reasons(error), error.get("status")), error.get("message"), cls.kept)
+        return facts_of(answer, (error,), body.get("error_description"), cls.kept)
 
     async def _check(self, session: CheckSession, token: str) -> None:
         path = f"v1/projects/{quote(self.settings.project)}/locations/{quote(self.settings.location)}"

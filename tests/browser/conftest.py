@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, StorageState, sync_playwright
 
-from tests.e2e.test_up import System, eventually, started
+from tests.e2e.test_up import System, started
 from tests.fixtures_prometheus import binary
+from tests.waiting import eventually
 from worker.local.environment import DEMO_PACE
 
 OPTIONS = [

@@ -16,7 +16,8 @@ from redis.exceptions import ConnectionError as RedisAway
 
 from registry.connection import connect_sync
 from tests.chaos.proxy import Line
-from tests.chaos.rig import DURABLE, Rig, eventually
+from tests.chaos.rig import DURABLE, Rig
+from tests.waiting import eventually
 
 Fault: TypeAlias = Callable[[Rig], AbstractContextManager[None]]
 

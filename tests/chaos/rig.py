@@ -12,8 +12,7 @@ import resource
 import shlex
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -44,6 +43,7 @@ from tests.chaos.watch import Watch
 from tests.fixtures_firestore import free_port
 from tests.fixtures_prometheus import binary, fetched
 from tests.fixtures_redis import RedisServer
+from tests.waiting import eventually
 from worker.demo.tenants import CONNECTORS, demo_tenants
 from worker.events import box
 from worker.local.processes import APPLICATION, Process
@@ -83,14 +83,6 @@ TOLD = BOUND + 5
 SHARDS, TENANTS = 4, 6
 WAIT = 30.0
 """Seconds after which something does not come any more."""
-
-
-def eventually(what: str, done: Callable[[], object], within: float = WAIT) -> None:
-    """Return as soon as `done`; fail when it stays undone."""
-    deadline = time.monotonic() + within
-    while not done():
-        assert time.monotonic() < deadline, f"never: {what}"
-        time.sleep(0.05)
 
 
 @dataclass

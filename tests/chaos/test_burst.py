@@ -15,7 +15,8 @@ from registry.bootstrap import assemble
 from registry.connector import ConnectorConfig
 from registry.ids import Pair
 from registry.record import Record, decode
-from tests.chaos.rig import SHARDS, Rig, eventually
+from tests.chaos.rig import SHARDS, Rig
+from tests.waiting import eventually
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.rig import Rig, eventually
+from tests.chaos.rig import Rig
 from tests.fixtures_prometheus import binary
+from tests.waiting import eventually
 
 log = logging.getLogger(__name__)
 

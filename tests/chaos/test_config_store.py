@@ -21,9 +21,10 @@ from registry.errors import StoreUnavailable
 from registry.health import Reason
 from registry.ids import Pair
 from tests.chaos.faults import redis_flushed, until_read
-from tests.chaos.rig import TENANTS, WAIT, Rig, eventually
+from tests.chaos.rig import TENANTS, WAIT, Rig
 from tests.fixtures_firestore import FirestoreEmulator, free_port, required_jar
 from tests.fixtures_redis import RedisServer, redis_binary
+from tests.waiting import eventually
 from worker.demo.tenants import demo_tenants
 
 log = logging.getLogger(__name__)

@@ -15,8 +15,9 @@ from registry import keys
 from registry.health import Reason, Status
 from registry.ids import Pair
 from registry.record import Record, decode
-from tests.chaos.rig import SHARDS, TIMEOUT, Rig, eventually
+from tests.chaos.rig import SHARDS, TIMEOUT, Rig
 from tests.chaos.started import started
+from tests.waiting import eventually
 
 CROWD, HUNG, ROUNDS = 1_200, 60, 4
 """Pairs of the crowd, pairs on the host that hangs (nearly every batch has one of them), and rounds of checks."""

@@ -12,7 +12,8 @@ import pytest
 from registry import keys
 from registry.health import Reason
 from registry.ids import Pair
-from tests.chaos.rig import SHARDS, TENANTS, Rig, eventually
+from tests.chaos.rig import SHARDS, TENANTS, Rig
+from tests.waiting import eventually
 from worker.demo.tenants import demo_tenants
 
 POISON = {

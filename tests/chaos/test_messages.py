@@ -15,7 +15,8 @@ from registry.health import Reason
 from registry.ids import Pair
 from tests.chaos import faults
 from tests.chaos.faults import Fault
-from tests.chaos.rig import Rig, eventually
+from tests.chaos.rig import Rig
+from tests.waiting import eventually
 
 AT_ONCE, BEFORE, AMID = Pair("github", "acme-01"), Pair("linear", "acme-01"), Pair("linear", "acme-02")
 """The first is told as soon as it turns; the others only when a second check has confirmed it."""

@@ -13,9 +13,10 @@ import pytest
 
 from registry import keys
 from registry.ids import Pair
-from tests.chaos.rig import SHARDS, Rig, eventually
+from tests.chaos.rig import SHARDS, Rig
 from tests.chaos.started import started
 from tests.chaos.test_burst import Burst
+from tests.waiting import eventually
 from worker.batch import Batch
 
 log = logging.getLogger(__name__)

@@ -21,10 +21,11 @@ from urllib.parse import urlencode
 import pytest
 import yaml
 
-from tests.e2e.test_up import CONNECTORS, TENANTS, System, eventually, started
+from tests.e2e.test_up import CONNECTORS, TENANTS, System, started
 from tests.fixtures_prometheus import MEMORY_ONLY, fetched, running
 from tests.ops.dashboard import filled, queries, variables
 from tests.ops.rules import ROOT, RULES
+from tests.waiting import eventually
 
 FASTER = 24
 """How many times shorter a rule's durations are."""

@@ -15,9 +15,10 @@ from registry.health import Reason
 from registry.ids import Pair
 from registry.settings import Settings
 from tests.e2e.test_scale_out import LEAN, Fleet, ours
-from tests.e2e.test_up import environment, eventually
+from tests.e2e.test_up import environment
 from tests.fixtures_redis import RedisServer
 from tests.fixtures_vendors import demo_config
+from tests.waiting import eventually
 from worker.batch import Batch
 from worker.demo.vendors import DemoVendors
 from worker.dispatch import dispatch

@@ -28,8 +28,9 @@ from registry.bootstrap import assemble
 from registry.ids import Pair
 from registry.schedule import Claim
 from registry.settings import Settings
-from tests.e2e.test_up import environment, eventually
+from tests.e2e.test_up import environment
 from tests.fixtures_redis import RedisServer
+from tests.waiting import eventually
 from worker.batch import Batch
 from worker.demo.tenants import demo_tenants
 from worker.demo.vendors import DemoVendors

@@ -15,7 +15,7 @@ import threading
 import time
 import traceback
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,6 +41,7 @@ from registry.settings import load_settings
 from tests.e2e.served import served
 from tests.fixtures_firestore import free_port
 from tests.fixtures_redis import RedisServer, redis_binary
+from tests.waiting import eventually
 from worker.cli import main
 from worker.demo.answers import VENDORS, Call
 from worker.demo.tenants import service_account_key
@@ -221,13 +222,6 @@ def command(run: Run, capfd: pytest.CaptureFixture[str], *arguments: str) -> Non
         main(arguments)
     told = capfd.readouterr()
     run.places[f"connectors {' '.join(arguments)}"] = f"{told.out}\n{told.err}".encode()
-
-
-def eventually(what: str, done: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + WAIT
-    while not done():
-        assert time.monotonic() < deadline, f"never: {what}"
-        time.sleep(0.1)
 
 
 @contextmanager

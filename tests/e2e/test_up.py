@@ -11,7 +11,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
@@ -27,6 +27,7 @@ from registry import HealthView
 from registry.settings import Settings
 from tests.fixtures_prometheus import binary, fetched
 from tests.ops.rules import ROOT
+from tests.waiting import WAIT, eventually
 from worker.local.leftovers import MARK
 
 TENANTS = ("acme-01", "acme-02")
@@ -40,16 +41,6 @@ PACE = {
     "PUBLISH_EVERY": "1",
     "RECONCILE_EVERY": "2",
 }
-WAIT = 60.0
-"""Seconds after which something does not come any more."""
-
-
-def eventually(what: str, done: Callable[[], bool]) -> None:
-    """Return as soon as `done`; fail when it stays undone."""
-    deadline = time.monotonic() + WAIT
-    while not done():
-        assert time.monotonic() < deadline, f"never: {what}"
-        time.sleep(0.1)
 
 
 @dataclass

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.test_up import eventually
 from tests.fixtures_prometheus import fetched, running
 from tests.ops.rules import ROOT, alerts
+from tests.waiting import eventually
 
 CONFIG = ROOT / "ops/alertmanager/alertmanager.yml"
 

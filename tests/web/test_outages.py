@@ -15,6 +15,7 @@ from registry.settings import Settings
 from registry.throttle import Allowance, Bucket
 from tests.fixtures_redis import RedisServer, redis_binary
 from tests.fixtures_web import StartApi
+from tests.waiting import reached
 from tests.web.test_matrix import TABLE
 from tests.web.world import OWN, World, furnished
 from worker.demo.vendors import DemoVendors
@@ -67,22 +68,21 @@ async def test_redis_goes_and_comes_back(mortal: World, own_redis: RedisServer) 
             assert found.headers["Retry-After"]
 
     own_redis.start()
-    async with asyncio.timeout(30):
-        while (await mortal.ask("GET", "/readyz")).status != 200:  # noqa: ASYNC110 - the server does it
-            await asyncio.sleep(0.05)
-        await mortal.api.parts.reconciler.run()
-        await mortal.record(Reason.OK)
-        while (await mortal.ask("GET", f"{GITHUB}/health")).status != 200:  # noqa: ASYNC110 - the server does it
-            await asyncio.sleep(0.05)
+
+    async def well(path: str) -> bool:
+        return (await mortal.ask("GET", path)).status == 200
+
+    await reached("it is ready again", lambda: well("/readyz"))
+    await mortal.api.parts.reconciler.run()
+    await mortal.record(Reason.OK)
+    await reached("a verdict is told again", lambda: well(f"{GITHUB}/health"))
 
 
 async def test_redis_dies_in_the_middle_of_a_check(mortal: World, own_redis: RedisServer) -> None:
     mortal.vendors.script.set(OWN, "github", "slow")
     token = await mortal.token()
     checking = asyncio.create_task(mortal.api.ask("POST", f"{GITHUB}/check", token))
-    async with asyncio.timeout(15):
-        while not mortal.vendors.requests["github"]:  # noqa: ASYNC110 - the server does it
-            await asyncio.sleep(0.01)
+    await reached("the vendor is asked", lambda: mortal.vendors.requests["github"])
     own_redis.kill()
     answer = await checking
     assert answer.status in (200, 503)

@@ -14,6 +14,7 @@ import pytest
 
 from registry.web import server
 from tests.fixtures_web import Api, StartApi
+from tests.waiting import reached
 from tests.web.world import OWN, World
 
 PATIENCE = 20.0
@@ -242,11 +243,17 @@ async def test_a_client_that_takes_no_answer_is_cut(api: Api) -> None:
         await asyncio.get_running_loop().sock_connect(greedy, (url.hostname, url.port))
         wanted = b"GET /v1/openapi.json HTTP/1.1\r\nHost: x\r\n\r\n" * 200
         await asyncio.get_running_loop().sock_sendall(greedy, wanted)
+
+        async def is_cut() -> bool:
+            """Has the server reset the connection, nothing of what it wrote having been taken?"""
+            try:
+                await asyncio.get_running_loop().sock_sendall(greedy, b"x")
+            except ConnectionError:
+                return True
+            return False
+
         async with asyncio.timeout(PATIENCE):
-            with suppress(ConnectionError):
-                while True:  # until the server resets the connection, nothing of what it wrote having been taken
-                    await asyncio.get_running_loop().sock_sendall(greedy, b"x")
-                    await asyncio.sleep(0.02)
+            await reached("the server cuts the connection", is_cut)
     await assert_served(api)
 
 

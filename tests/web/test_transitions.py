@@ -14,6 +14,7 @@ from registry.roles import Role
 from registry.tail import ends
 from registry.web.api import live
 from tests.fixtures_web import StartApi
+from tests.waiting import reached
 from tests.web.world import FOREIGN, NOBODY, OWN, Event, Stream, World, soon
 
 STREAM, POLL = f"/v1/tenants/{OWN}/transitions/stream", f"/v1/tenants/{OWN}/transitions"
@@ -151,8 +152,7 @@ async def test_a_long_poll_answers_when_something_happens(world: World) -> None:
     begun = await world.ask("GET", POLL, Role.READER, OWN)
     assert (begun.body["gap"], begun.body["items"]) == (True, [])
     waiting = asyncio.create_task(world.ask("GET", f"{POLL}?wait=20&after={begun.body['after']}", Role.READER, OWN))
-    while not world.api.site.held:  # noqa: ASYNC110 - the server does it
-        await asyncio.sleep(0.01)
+    await reached("the poll is held", lambda: world.api.site.held)
     await world.record(WELL, tenant=FOREIGN)
     await world.record(WELL)
     told = await soon(waiting)
@@ -205,9 +205,7 @@ async def test_one_token_holds_half_of_the_connections(start_api: StartApi, worl
             assert refused.headers["Retry-After"]
         assert (await api.ask("GET", f"/v1/tenants/{OWN}/health", token)).status == 200
         assert (await api.ask("GET", f"/v1/tenants/{FOREIGN}/transitions", other)).status == 200
-    async with asyncio.timeout(10):
-        while api.site.held:  # noqa: ASYNC110 - the server does it
-            await asyncio.sleep(0.01)
+    await reached("nobody is held", lambda: not api.site.held)
     async with world.stream(STREAM, token, api=api) as stream:
         assert stream.answer.status == 200
 

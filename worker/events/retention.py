@@ -13,15 +13,12 @@ from registry import keys
 from registry.bootstrap import Parts
 from worker.events import box
 
-KEPT_MS = 3_600_000
-"""Milliseconds a transition is kept at least."""
-
 
 async def trim(parts: Parts) -> None:
     """Forget old transitions that every registered reader has read."""
     audited = cast("dict[bytes, bytes]", await parts.redis.hgetall(keys.AUDITED))
     gathered = cast("dict[bytes, bytes]", await parts.redis.hgetall(box.GATHERED))
-    oldest = f"{parts.clock.now_ms() - KEPT_MS}-0"
+    oldest = f"{parts.clock.now_ms() - keys.EVENTS_KEPT_MS}-0"
     async with parts.redis.pipeline(transaction=False) as pipe:
         for shard in range(parts.settings.shards):
             stream = keys.events(shard)
